@@ -1,0 +1,276 @@
+"""What readers see as a view's rows: what came with its definition, and on top of it what was pushed since.
+
+Both layers are files of their own, so that applying a view again replaces the one and leaves the other. A push is
+kept at once and becomes part of the file that readers see with the next merge. Each layer is judged by itself, when
+it comes in and when the view expects something else, so that a merge brings nothing back that was kept apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from themisto.errors import Invalid
+from themisto.features.expectations import rules_of
+from themisto.features.judging import judge
+from themisto.features.latest import fits
+from themisto.features.models import FeatureView
+from themisto.features.records import ViewData
+from themisto.features.sources import describe, merge
+from themisto.types import new_ulid
+from themisto_hub.control.auth import Caller
+from themisto_hub.control.context import Control
+from themisto_hub.control.features import lookup
+from themisto_hub.control.features.erasing import Erasing
+from themisto_hub.control.features.lookup import Part
+from themisto_hub.control.features.rows import Rows
+from themisto_hub.control.features.tables import DataRow, PushRow, ViewRow
+
+__all__ = ["Layers"]
+
+
+class Layers:
+    """Takes rows into views and merges them."""
+
+    def __init__(self, control: Control, rows: Rows, erasing: Erasing) -> None:
+        self._control = control
+        self._rows = rows
+        self._erasing = erasing
+
+    def waiting(self) -> list[tuple[str, str]]:
+        """Group and name of the views with rows that are not part of their file."""
+        with self._control.db.read() as session:
+            return [(g, v) for g, v in session.execute(select(PushRow.group_name, PushRow.view).distinct())]
+
+    def keep(self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None) -> ViewData:
+        """Verify a draft against the newest version of the view and make it the view's rows, below what was pushed."""
+        with self._rows.changing:
+            view, data = self._take_in(group, name, draft, sha256)
+            data = data.model_copy(update={"written_at": self._control.clock()})
+            with self._control.db.read() as session:
+                row = self._still(session, group, view)
+                session.expunge_all()
+            return self._judge(row, view, data, actor=caller.name, request_id=caller.request_id) or data
+
+    def push(self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None) -> tuple[FeatureView, str]:
+        """Keep rows that become part of the view's file with the next `merge`: the view, and the push's id."""
+        with self._rows.changing:
+            return self._push(caller, group, name, draft, sha256)
+
+    def _push(self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None) -> tuple[FeatureView, str]:
+        view, data = self._take_in(group, name, draft, sha256, part=True)
+        data = data.cleared()  # nothing of a push is online before it is judged
+        with self._control.db.write() as session:
+            row = self._still(session, group, view)
+            push = PushRow(
+                id=new_ulid(),
+                group_name=group,
+                view=name,
+                view_version=row.version,
+                sha256=data.sha256,
+                rows=data.rows,
+                last_at=data.last_at,
+                online=False,
+                author=caller.name,
+                written_at=self._control.clock(),
+                rules=data.rules,
+                quarantined=[q.model_dump(mode="json") for q in data.quarantined],
+            )
+            session.add(push)
+            self._control.audit.append(
+                session,
+                actor=caller.name,
+                action="feature_view.push",
+                object=f"feature_view/{group}/{name}@{row.version}",
+                group=group,
+                after=_told(data),
+                request_id=caller.request_id,
+            )
+            return view, push.id
+
+    def merge(self, group: str, name: str) -> ViewData | None:
+        """Make one file of what was applied and what was pushed since, for readers to see; None: there is neither."""
+        with self._rows.changing:
+            with self._control.db.read() as session:
+                newest, *older = reversed(lookup.view_versions(session, group, name))
+                session.expunge_all()
+            whole = self._merge(newest)
+            for row in older:  # pushes into versions whose rows the newest one cannot take
+                with self._control.db.read() as session:
+                    left = any(push.view_version == row.version for push in lookup.pushes(session, row))
+                if left:
+                    self._merge(row)
+            return whole
+
+    def judged(self, group: str, name: str, *, actor: str) -> ViewData | None:
+        """The rows that readers see, each layer judged anew where the view expects something else by now.
+
+        None: there are none. Raises Invalid as `judge` does; then nothing was changed.
+        """
+        with self._rows.changing:
+            with self._control.db.read() as session:
+                row = lookup.newest_view(session, group, name)
+                session.expunge_all()
+            return self._judge(row, lookup.view_model(row), actor=actor)
+
+    def _judge(
+        self, row: ViewRow, view: FeatureView, applied: ViewData | None = None, *, actor: str, request_id: str = ""
+    ) -> ViewData | None:
+        """The view's layers on record as it expects them now, the one that it comes with replaced by `applied`."""
+        rules = rules_of(view.expect)
+        seen, parts = self._state(row)
+        if parts.pending and any(part.rules != rules for part in (*parts.pushed, *parts.pending)):
+            self._merge(row)
+            seen, parts = self._state(row)
+        before = {"applied": parts.applied, "pushed": parts.pushed}
+        anew = {
+            layer: self._anew(row.group_name, view, part, some=layer == "pushed")
+            for layer, found in before.items()
+            for part in found
+            if part.rules != rules and (layer == "pushed" or applied is None)
+        }
+        if applied is not None and not any(applied.same_as(part) for part in parts.applied):
+            anew["applied"] = applied
+        if not anew and (seen is None or seen.rules == rules):
+            return seen
+        pushed = bool(parts.pushed or parts.pending)
+        with self._control.db.write() as session:
+            self._still(session, row.group_name, view)
+            for layer, data in anew.items():
+                visible = layer == "applied" and not pushed
+                session.add(_data_row(row, data, author=actor, layer=layer, visible=visible))
+                self._control.audit.append(
+                    session,
+                    actor=actor,
+                    action="feature_view.rows",
+                    object=f"feature_view/{row.group_name}/{row.name}@{row.version}",
+                    group=row.group_name,
+                    before=next(map(_told, before[layer]), None),
+                    after=_told(data),
+                    request_id=request_id or None,
+                )
+        return self._merge(row) if pushed or not anew else anew["applied"]
+
+    def _state(self, row: ViewRow) -> tuple[ViewData | None, _Parts]:
+        """What readers see of a view, and what it is made of."""
+        with self._control.db.read() as session:
+            seen = lookup.newest_data(session, row)
+            return lookup.data_model(seen) if seen else None, _Parts.of(session, row)
+
+    def _anew(self, group: str, view: FeatureView, part: Part, *, some: bool) -> ViewData:
+        """A layer's rows and those that were kept apart from them, judged as the view expects them now."""
+        paths = [self._rows.path(group, view.name, part.sha256)]
+        paths += [self._rows.quarantine(group, view.name, q) for q in part.quarantined]
+        data = judge(view, paths, paths[0].parent, part=some)
+        return data.model_copy(update={"written_at": part.written_at})
+
+    def _merge(self, row: ViewRow) -> ViewData | None:
+        with self._control.db.read() as session:
+            parts = _Parts.of(session, row)
+        if not (parts.applied or parts.pushed or parts.pending):
+            return None
+        pushed = self._merged(row, [*parts.pushed, *parts.pending]) if parts.pending else None
+        whole = self._merged(row, [*parts.applied, *([_part(row, pushed)] if pushed else parts.pushed)])
+        with self._control.db.write() as session:
+            if pushed is not None:
+                session.add(_data_row(row, pushed, author=parts.author, layer="pushed", visible=False))
+            session.add(_data_row(row, whole, author=parts.author, layer="both"))
+            session.execute(delete(PushRow).where(PushRow.id.in_(parts.ids)))
+            session.flush()
+            self._forget(session, row)
+        self._rows.sweep(row.group_name, row.name)
+        return whole
+
+    def _forget(self, session: Session, row: ViewRow) -> None:
+        """Take files off the record that nothing was made of and nothing needs."""
+        of_view = (DataRow.group_name == row.group_name, DataRow.view == row.name)
+        rows = session.scalars(select(DataRow).where(*of_view).order_by(DataRow.id)).all()
+        newest = {(r.view_version, r.layer): r.id for r in rows}
+        for r in rows:
+            if not r.used and r.layer != "applied" and newest[r.view_version, r.layer] != r.id:
+                session.delete(r)
+
+    def _merged(self, row: ViewRow, parts: Sequence[Part]) -> ViewData:
+        """One file of several."""
+        view = lookup.view_model(row)
+        paths = [self._rows.path(row.group_name, row.name, part.sha256) for part in parts]
+        data = describe(view, paths[0]) if len(paths) == 1 else merge(view, paths, paths[0].parent)[1]
+        return data.made_of(parts)
+
+    def _take_in(
+        self, group: str, name: str, draft: Path, sha256: str | None, *, part: bool = False
+    ) -> tuple[FeatureView, ViewData]:
+        """Rows that fit the view's newest version, without entities that were erased, judged."""
+        drafts = [draft]
+        try:
+            view = self._rows.verified(group, name, draft, sha256)
+            drafts += self._erasing.keep_out(group, view, draft)
+            return view, judge(view, drafts[-1:], self._rows.folder(group, name), part=part)
+        finally:
+            for left in drafts:
+                left.unlink(missing_ok=True)
+
+    def _still(self, session: Session, group: str, view: FeatureView) -> ViewRow:
+        row = lookup.newest_view(session, group, view.name)
+        if row.version != view.version:
+            raise Invalid(f"'{view.name}' was changed meanwhile.", "Apply it again.")
+        return row
+
+
+def _data_row(view: ViewRow, data: ViewData, *, author: str, layer: str, visible: bool = True) -> DataRow:
+    """A file of a view on record."""
+    return DataRow(
+        id=new_ulid(),
+        group_name=view.group_name,
+        view=view.name,
+        view_version=view.version,
+        author=author,
+        layer=layer,
+        visible=visible,
+        used=False,
+        **data.model_dump(),
+    )
+
+
+def _part(view: ViewRow, data: ViewData) -> Part:
+    return Part(data.sha256, data.rows, view.version, data.written_at, data.rules, data.quarantined)
+
+
+def _told(data: ViewData | Part) -> dict[str, Any]:
+    """For the audit."""
+    apart = [q.model_dump(include={"sha256", "rows"}) for q in data.quarantined]
+    return {"sha256": data.sha256, "rows": data.rows, "quarantined": apart}
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a view's file is made of, by layer; later ones count more."""
+
+    applied: list[Part]
+    pushed: list[Part]
+    pending: list[Part]
+    ids: list[str]
+    author: str
+
+    @classmethod
+    def of(cls, session: Session, view: ViewRow) -> _Parts:
+        """Of pushes into earlier versions those whose rows fit this one."""
+        versions = list(lookup.view_versions(session, view.group_name, view.name))
+        wanted = lookup.view_model(view)
+        fitting = {v.version for v in versions if v.version <= view.version and fits(lookup.view_model(v), wanted)}
+        layers = [lookup.newest_data(session, v, "pushed") for v in reversed(versions) if v.version in fitting]
+        pushed = next((layer for layer in layers if layer is not None), None)
+        applied = lookup.newest_data(session, view, "applied")
+        pending = [p for p in lookup.pushes(session, view) if p.view_version in fitting]
+        return cls(
+            [Part.of(applied)] if applied else [],
+            [Part.of(pushed)] if pushed else [],
+            [Part.of(p) for p in pending],
+            [p.id for p in pending],
+            pending[-1].author if pending else applied.author if applied else view.author,
+        )

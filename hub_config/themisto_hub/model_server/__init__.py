@@ -1,0 +1,1 @@
+"""Triton: one server a tier for ONNX, one a group and tier for code; what is in them and how they are asked."""

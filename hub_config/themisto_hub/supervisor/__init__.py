@@ -1,0 +1,1 @@
+"""Everything on one machine: which processes there are, who they run as, and what keeps them up."""

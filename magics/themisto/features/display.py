@@ -1,0 +1,225 @@
+"""How features show themselves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from themisto.display import Card, Table
+from themisto.features.changes import Change, Effect
+from themisto.features.findings import Findings
+from themisto.features.models import Entity
+from themisto.features.promises import in_words, kept
+from themisto.features.records import Erasure, Freshness, Materialization, Pushed, RegisteredView, ServiceSpec, ViewData
+from themisto.types import utcnow
+
+if TYPE_CHECKING:
+    from themisto.features.service import Applied, Joined
+
+__all__ = [
+    "Progress",
+    "applied",
+    "checked",
+    "erased",
+    "freshness",
+    "joined",
+    "listed",
+    "materialized",
+    "planned",
+    "pushed",
+    "shown",
+]
+
+
+class Listing:
+    """Several displays below each other."""
+
+    def __init__(self, *parts: Card | Table) -> None:
+        self.parts = parts
+
+    def __repr__(self) -> str:
+        return "\n\n".join(repr(part) for part in self.parts)
+
+    def _repr_html_(self) -> str:
+        return "".join(part._repr_html_() for part in self.parts)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+
+def listed(views: Sequence[RegisteredView], services: Sequence[ServiceSpec]) -> Listing:
+    """All views and services."""
+    return Listing(
+        Table(
+            ["view", "version", "by", "features", "rows", "to"],
+            [
+                [v.view.name, v.view.version, v.view.entity.keys, [f.name for f in v.view.features], *_rows(v)]
+                for v in views
+            ],
+            title="Feature views",
+        ),
+        Table(
+            ["service", "keys", "features", "if missing"],
+            [[s.ref, [k.name for k in s.keys], [c.name for c in s.outputs], s.on_missing] for s in services],
+            title="Feature services",
+        ),
+    )
+
+
+def _rows(view: RegisteredView) -> list[Any]:
+    return [view.data.rows, view.data.last_at] if view.data else [None, None]
+
+
+def shown(registered: RegisteredView) -> Card:
+    """One view, whole."""
+    view = registered.view
+    facts: dict[str, Any] = {
+        "entity": f"{view.entity.name} ({', '.join(f'{k.name} {k.dtype}' for k in view.keys)})",
+        "features": [f"{f.name} {f.dtype}" for f in view.features],
+        "event time": view.at,
+        "holds": "until the next" if view.ttl_s is None else f"{view.ttl_s:g} s",
+    }
+    if view.expect:
+        facts["expects"] = [f"{e.column} {word}" for e in view.expect for word in e.says]
+    if view.windows is not None:
+        events = ", ".join(f"{c.name} {c.dtype}" for c in view.windows.stored) or "none but key and time"
+        facts |= {"buckets": f"{view.windows.every_s} s", "events": events}
+        del facts["holds"]
+    if view.transform is not None:
+        facts |= {"transform": f"{view.transform.language}: {view.transform.text}"}
+    if registered.data:
+        data = registered.data
+        facts |= {"rows": data.rows, "from": data.first_at, "to": data.last_at, "sha256": data.sha256[:16]}
+        if data.quarantined:
+            facts["in quarantine"] = _quarantined(data)
+    if registered.author:
+        facts |= {"author": registered.author, "group": registered.group}
+    return Card(f"{view.name}, version {view.version}", facts, view.description)
+
+
+def applied(done: Sequence[Applied]) -> Table:
+    """What %features apply did."""
+    rows: list[list[Any]] = []
+    for change, thing in done:
+        if isinstance(thing, Entity):
+            name, content = thing.name, ", ".join(thing.keys)
+        elif isinstance(thing, ServiceSpec):
+            name, content = thing.ref, ", ".join(c.name for c in thing.outputs)
+        else:
+            name, content = f"{thing.view.name} v{thing.view.version}", _told(thing.data)
+        rows.append([change.kind, name, _EFFECTS[change.effect], "; ".join(change.lines), content])
+    return Table(["what", "name", "is", "what changed", "content"], rows, title="Applied")
+
+
+def planned(changes: Sequence[Change]) -> Table:
+    """What %features apply would do."""
+    rows = [[c.kind, c.name, _EFFECTS[c.effect], "; ".join(c.lines), c.data] for c in changes]
+    return Table(["what", "name", "would be", "what changes", "and its data"], rows, title="Not applied: a dry run")
+
+
+_EFFECTS: Mapping[Effect, str] = {
+    "new": "new",
+    "nothing": "as it was",
+    "said": "described anew",
+    "version": "a new version",
+}
+
+
+def erased(done: Erasure) -> Card:
+    """What %features erase did."""
+    facts = {"views": done.views, "files written anew": done.files, "on record as": done.id}
+    return Card(f"One {done.entity} is erased", facts, "Online and offline; rows of it that come later are kept out.")
+
+
+def pushed(done: Pushed) -> Card:
+    """What %features push did."""
+    state = "at once" if done.online else "when the online store answers again; nothing is lost"
+    facts: dict[str, Any] = {"readable online": state, "part of its past": "in a moment"}
+    if done.quarantined:
+        facts["in quarantine"] = done.quarantined
+    return Card(f"{done.view}: {done.rows} rows", facts)
+
+
+def _told(data: ViewData | None) -> str:
+    if data is None or data.last_at is None:
+        return "no rows"
+    told = f"{data.rows} rows to {data.last_at:%Y-%m-%d %H:%M} UTC"
+    return f"{told}; in quarantine {_quarantined(data)}" if data.quarantined else told
+
+
+def _quarantined(data: ViewData) -> str:
+    counts: Counter[str] = Counter()
+    for quarantine in data.quarantined:
+        counts.update(quarantine.reasons)
+    return f"{data.quarantined_rows}: {'; '.join(f'{said} ({count})' for said, count in counts.most_common(5))}"
+
+
+def materialized(run: Materialization) -> Card:
+    """What %features materialize did."""
+    span = f"{run.since or 'the beginning'} to {run.until or 'now'}"
+    facts = {"rows written": run.rows_written, "span": span, "seconds": round(_seconds(run), 2)}
+    note = "" if run.rows_written else "Nothing had changed since the last time."
+    return Card(f"{run.view} is online", facts, note)
+
+
+class Progress:
+    """How a materialization goes on: one display that changes in place in a notebook, nothing in a terminal."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def tell(self, run: Materialization) -> None:
+        from IPython.core.getipython import get_ipython
+        from IPython.display import display
+
+        shell = get_ipython()
+        if shell is None or not hasattr(shell, "kernel") or not run.rows_total:
+            return
+        rate = run.rows_written / max(_seconds(run), 0.001)
+        facts = {"rows": f"{run.rows_written:,} of {run.rows_total:,}", "rows a second": f"{rate:,.0f}"}
+        card = Card(f"{run.view} goes online", facts)
+        if self._handle is None:
+            self._handle = display(card, display_id=True)
+        else:
+            self._handle.update(card)
+
+
+def _seconds(run: Materialization) -> float:
+    return (run.updated_at - run.created_at).total_seconds()
+
+
+def freshness(rows: Sequence[Freshness]) -> Table:
+    """How far each view reaches, and whether that is what it promises."""
+    now = utcnow()
+    names = ["view", "offline to", "online to", "online rows", "materialized", "promise", "kept", "in quarantine"]
+    return Table(
+        names,
+        [
+            [
+                *(r.view, r.offline_to, r.online_to, r.online_rows, r.materialized_at),
+                *(None if r.fresh_s is None else in_words(r.fresh_s), kept(r, now) or None, r.quarantined),
+            ]
+            for r in rows
+        ],
+        title="Freshness (UTC)",
+    )
+
+
+def checked(service: str, found: Findings) -> Listing:
+    """What %features check found, worst first, and what was not looked at."""
+    rows = [[f.severity, f.check, f.subject, f.detail, f.remedy] for f in found]
+    parts: list[Card | Table] = [
+        Table(["how bad", "check", "what", "what is wrong", "what to do"], rows, title=service, empty="nothing found")
+    ]
+    if found.skipped:
+        parts.append(Card("Not looked at", found.skipped))
+    return Listing(*parts)
+
+
+def joined(name: str, result: Joined) -> Card:
+    """What %%features put into the variable."""
+    frame, spec, at = result
+    facts: dict[str, Any] = {"service": spec.ref, "as known at": at}
+    facts |= {f"found {c.name}": f"{100 * float(frame[c.name].notna().mean()):.1f} %" for c in spec.outputs}
+    return Card(f"{name}: {len(frame)} rows, {len(frame.columns)} columns", facts)

@@ -1,0 +1,189 @@
+"""`%features` and `%%features`: parse the line, call the service, show its answer."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from themisto.errors import Invalid
+from themisto.features import display
+from themisto.magic import LineParser, VerbMagics, key_values, variable
+
+__all__ = ["MAGICS", "FeaturesMagics"]
+
+
+class FeaturesMagics(VerbMagics):
+    """Features: what is known about whom, at which time."""
+
+    def features(self, line: str, cell: str | None = None) -> Any:
+        return self.answer(_LINE if cell is None else _CELL, line, cell)
+
+    def complete(self, name: str, words: Sequence[str]) -> Iterable[str]:
+        return _complete(self, words)
+
+
+def _list(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    return display.listed(*magics.wb.features.list())
+
+
+def _show(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    return display.shown(magics.wb.features.show(args.view))
+
+
+def _apply(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    objects = [variable(magics.ns, name) for name in args.variables]
+    if args.dry_run:
+        return display.planned(magics.wb.features.plan(*objects))
+    return display.applied(magics.wb.features.apply(*objects))
+
+
+def _erase(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    if not args.yes:
+        raise Invalid("Nothing was erased: there is no way back.", "Say that you mean it: --yes.")
+    return display.erased(magics.wb.features.erase(args.entity, **key_values(args.keys)))
+
+
+def _push(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    return display.pushed(magics.wb.features.push(args.view, variable(magics.ns, args.variable)))
+
+
+def _materialize(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    run = magics.wb.features.materialize(
+        args.view, args.since, args.until, full=args.full, watch=display.Progress().tell
+    )
+    return display.materialized(run)
+
+
+def _get(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    return magics.wb.features.get(args.service, as_of=args.as_of, **key_values(args.keys))
+
+
+def _freshness(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    return display.freshness(magics.wb.features.freshness())
+
+
+def _quarantine(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    return magics.wb.features.quarantine(args.view)
+
+
+def _check(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    against = variable(magics.ns, args.against) if args.against else None
+    split = args.split
+    if split is not None and split not in getattr(against, "columns", ()):
+        split = variable(magics.ns, split)
+    said = {"label": args.label, "at": args.at, "sample": args.sample, "seed": args.seed}
+    return display.checked(args.service, magics.wb.features.check(args.service, against, split=split, **said))
+
+
+def _join(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    if not args.variable.isidentifier():
+        raise Invalid(f"'{args.variable}' is no variable name.", "Write %%features NAME --service SERVICE.")
+    joined = magics.wb.features.joined(cell or "", args.service, at=args.at, frames=magics.ns, known=args.known)
+    magics.ns[args.variable] = joined.frame
+    return display.joined(args.variable, joined)
+
+
+_LINE = LineParser("%features", description="Feature views and services of your group.")
+_verbs = _LINE.add_subparsers(
+    required=True,
+    metavar="list | show | apply | push | materialize | get | erase | freshness | quarantine | check",
+)
+_verbs.add_parser("list", help="all views and services").set_defaults(handler=_list)
+_parser = _verbs.add_parser("show", help="one view, whole")
+_parser.add_argument("view")
+_parser.set_defaults(handler=_show)
+_parser = _verbs.add_parser("apply", help="register entities, views (with their rows) and services")
+_parser.add_argument("variables", nargs="+", metavar="VAR")
+_parser.add_argument("--dry-run", action="store_true", help="only show what would change")
+_parser.set_defaults(handler=_apply)
+_parser = _verbs.add_parser("push", help="add events to a view, readable online at once")
+_parser.add_argument("view")
+_parser.add_argument("variable", metavar="VAR", help="a DataFrame with the view's columns")
+_parser.set_defaults(handler=_push)
+_parser = _verbs.add_parser("materialize", help="bring the newest rows online")
+_parser.add_argument("view")
+_parser.add_argument("--since", help="2013-06-01, 2013-06-01T12:00 or an age such as 7d (UTC)")
+_parser.add_argument("--until", help="as --since")
+_parser.add_argument("--full", action="store_true", help="all rows, not only those that changed")
+_parser.set_defaults(handler=_materialize)
+_parser = _verbs.add_parser("get", help="the newest features of one entity")
+_parser.add_argument("service")
+_parser.add_argument("keys", nargs="+", metavar="KEY=VALUE")
+_parser.add_argument("--as-of", metavar="TIME", help="as they were then, from the offline store")
+_parser.set_defaults(handler=_get)
+_parser = _verbs.add_parser("erase", help="remove one entity, online and offline, for ever")
+_parser.add_argument("entity")
+_parser.add_argument("keys", nargs="+", metavar="KEY=VALUE")
+_parser.add_argument("--yes", action="store_true", help="there is no way back")
+_parser.set_defaults(handler=_erase)
+_verbs.add_parser("freshness", help="how far each view reaches").set_defaults(handler=_freshness)
+_parser = _verbs.add_parser("quarantine", help="rows that are not as their view expects, and why")
+_parser.add_argument("view")
+_parser.set_defaults(handler=_quarantine)
+_parser = _verbs.add_parser(
+    "check", help="leakage, skew, freshness: what is wrong with a service and its training rows?"
+)
+_parser.add_argument("service")
+_parser.add_argument("--against", metavar="VAR", help="a DataFrame: training rows, or fresh rows to compare")
+_parser.add_argument("--label", metavar="COLUMN", help="the column to be predicted: which features give it away?")
+_parser.add_argument("--at", metavar="COLUMN", help="the time of the rows; default: the views' own name for it")
+_parser.add_argument(
+    "--split", metavar="COLUMN", help="the column with each row's part; or the other part, a DataFrame"
+)
+_parser.add_argument("--sample", type=int, default=100, metavar="N", help="entities of each view to read online (100)")
+_parser.add_argument("--seed", type=int, default=0, metavar="N", help="which entities that are")
+_parser.set_defaults(handler=_check)
+
+_CELL = LineParser("%%features", description="Join features, as known at each row's time, to the rows of a SELECT.")
+_CELL.add_argument("variable", metavar="VAR", help="the variable that gets the result")
+_CELL.add_argument("--service", required=True, help="name, or name@version")
+_CELL.add_argument("--at", metavar="COLUMN", help="the time; default: the views' own name for it")
+_CELL.add_argument("--known", action="store_true", help="see only rows that had been created by then")
+_CELL.set_defaults(handler=_join)
+
+
+def _complete(magics: FeaturesMagics, words: Sequence[str]) -> Iterable[str]:
+    """Candidates after the words that are done; the last word is still being typed."""
+    done = list(words[:-1])
+    if not done:
+        return ["list", "show", "apply", "push", "materialize", "get", "erase", "freshness", "quarantine", "check"]
+    options: dict[str, Callable[[], list[str]]] = {
+        "--service": lambda: _services(magics),
+        "--against": lambda: _variables(magics, ("DataFrame",)),
+        "--split": lambda: _variables(magics, ("DataFrame",)),
+        "show": lambda: _views(magics),
+        "quarantine": lambda: _views(magics),
+        "materialize": lambda: _views(magics) if len(done) == 1 else ["--since", "--until", "--full"],
+        "apply": lambda: [*_variables(magics, _APPLIED), "--dry-run"],
+        "push": lambda: _views(magics) if len(done) == 1 else _variables(magics, ("DataFrame",)),
+        "get": lambda: _services(magics) if len(done) == 1 else [*_keys(magics, done[1]), "--as-of"],
+        "check": lambda: _services(magics) if len(done) == 1 else _CHECK,
+        "list": list,
+        "freshness": list,
+    }
+    last = options.get(done[-1]) if done[-1].startswith("--") else None
+    return (last or options.get(done[0]) or (lambda: ["--service", "--at", "--known"]))()
+
+
+_CHECK = ["--against", "--label", "--at", "--split", "--sample", "--seed"]
+_APPLIED = ("Entity", "FeatureView", "FeatureService")
+
+
+def _views(magics: FeaturesMagics) -> list[str]:
+    return [v.view.name for v in magics.wb.features.list()[0]]
+
+
+def _services(magics: FeaturesMagics) -> list[str]:
+    return [s.name for s in magics.wb.features.list()[1]]
+
+
+def _keys(magics: FeaturesMagics, service: str) -> list[str]:
+    return [f"{k.name}=" for k in magics.wb.features.service(service).keys]
+
+
+def _variables(magics: FeaturesMagics, kinds: Sequence[str]) -> list[str]:
+    return [name for name, value in magics.ns.items() if type(value).__name__ in kinds and not name.startswith("_")]
+
+
+MAGICS = FeaturesMagics

@@ -1,0 +1,186 @@
+"""The registry behind the control plane; online reads go through the gateway, rows are cached by digest."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from themisto.client import ControlPlane, map_httpx_errors
+from themisto.errors import Failed, NotFound, Unavailable, error_for
+from themisto.features.expectations import rules_of
+from themisto.features.models import Entity, FeatureService, FeatureView
+from themisto.features.records import (
+    Erasure,
+    Freshness,
+    Materialization,
+    OnlineRows,
+    Pushed,
+    RegisteredView,
+    ServiceSpec,
+    ViewData,
+)
+from themisto.features.registry import Watch, ignored
+from themisto.features.sources import digest_file, write_parquet
+
+__all__ = ["RemoteRegistry"]
+
+_TRANSFER_S = 600.0
+_MATERIALIZE_S = 3600.0
+_VIEWS = TypeAdapter(list[RegisteredView])
+_SERVICES = TypeAdapter(list[ServiceSpec])
+_FRESHNESS = TypeAdapter(list[Freshness])
+
+
+class RemoteRegistry:
+    """`Registry` of the caller's group at the control plane."""
+
+    def __init__(self, control: ControlPlane, home: Path, *, timeout_s: float = 30.0) -> None:
+        self._control = control
+        self._cache = home / "cache" / "features"
+        self._timeout_s = timeout_s
+
+    def put_entity(self, entity: Entity) -> Entity:
+        return Entity(**self._put(f"features/entities/{entity.name}", entity.model_dump(mode="json")))
+
+    def entity(self, name: str) -> Entity:
+        return Entity.model_validate(self._control.get(f"features/entities/{name}", **self._group))
+
+    def put_view(self, view: FeatureView) -> RegisteredView:
+        return RegisteredView.model_validate(self._put(f"features/views/{view.name}", view.model_dump(mode="json")))
+
+    def put_rows(self, view: FeatureView, source: Any) -> ViewData:
+        path, data = write_parquet(view, source, self._cache)
+        there = self.view(view.name).data
+        judged = data.model_copy(update={"rules": rules_of(view.expect)})
+        if there is not None and there.same_as(judged):
+            return there
+        return ViewData.model_validate(self._send("PUT", f"features/views/{view.name}/data", path, data))
+
+    def push(self, view: str, source: Any) -> Pushed:
+        with tempfile.TemporaryDirectory() as folder:
+            path, data = write_parquet(self.view(view).view, source, Path(folder))
+            return Pushed.model_validate(self._send("POST", f"features/views/{view}/rows", path, data))
+
+    def erase(self, entity: str, keys: Mapping[str, Any]) -> Erasure:
+        body = {"keys": dict(keys), "group": self._control.group}
+        asked = Erasure.model_validate(self._control.post(f"features/entities/{entity}/erase", body))
+        deadline = time.monotonic() + _MATERIALIZE_S
+        while asked.state == "waiting":
+            if time.monotonic() > deadline:
+                why = f" ({asked.message})" if asked.message else ""
+                raise Unavailable(f"Erasing takes over an hour{why}.", f"It goes on as erasure {asked.id}.")
+            time.sleep(0.2)
+            asked = Erasure.model_validate(self._control.get(f"features/erasures/{asked.id}"))
+        return asked
+
+    def _send(self, method: str, to: str, path: Path, data: ViewData) -> Any:
+        params = self._group | {"sha256": data.sha256}
+        with path.open("rb") as file:
+            return self._control.request(method, to, params=params, content=file, timeout_s=_TRANSFER_S).json()
+
+    def put_service(self, service: FeatureService) -> ServiceSpec:
+        body = service.model_dump(mode="json")
+        return ServiceSpec.model_validate(self._put(f"features/services/{service.name}", body))
+
+    def views(self) -> list[RegisteredView]:
+        return _VIEWS.validate_python(self._control.get("features/views", **self._group))
+
+    def view(self, name: str) -> RegisteredView:
+        return RegisteredView.model_validate(self._control.get(f"features/views/{name}", **self._group))
+
+    def services(self) -> list[ServiceSpec]:
+        return _SERVICES.validate_python(self._control.get("features/services", **self._group))
+
+    def service(self, ref: str) -> ServiceSpec:
+        return ServiceSpec.model_validate(self._control.get(f"features/services/{ref}", **self._group))
+
+    def file(self, view: RegisteredView) -> Path:
+        if view.data is None:
+            raise NotFound(f"The view '{view.view.name}' has no rows.", "Apply it together with its source.")
+        return self._fetched(view.view.name, "data", view.data.sha256)
+
+    def quarantine(self, view: RegisteredView) -> list[Path]:
+        quarantined = view.data.quarantined if view.data else ()
+        return [self._fetched(view.view.name, "quarantine", q.sha256) for q in quarantined]
+
+    def _fetched(self, name: str, what: str, sha256: str) -> Path:
+        path = self._cache / f"{sha256}.parquet"
+        if path.is_file():
+            return path
+        answer = self._control.request(
+            "GET", f"features/views/{name}/{what}", params=self._group | {"sha256": sha256}, timeout_s=_TRANSFER_S
+        )
+        self._cache.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(".draft", dir=self._cache)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(answer.content)
+            if digest_file(Path(draft)) != sha256:
+                raise Failed(f"The rows of '{name}' came damaged.", "Run the same command again.")
+            return Path(draft).replace(path)
+        finally:
+            Path(draft).unlink(missing_ok=True)
+
+    def materialize(
+        self, view: str, since: datetime | None, until: datetime | None, *, full: bool = False, watch: Watch = ignored
+    ) -> Materialization:
+        body = {
+            "full": full,
+            "since": since.isoformat() if since else None,
+            "until": until.isoformat() if until else None,
+            "group": self._control.group,
+        }
+        run = Materialization.model_validate(self._control.post(f"features/views/{view}/materialize", body))
+        deadline, pause = time.monotonic() + _MATERIALIZE_S, 0.05
+        while run.state in ("waiting", "running"):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Materializing '{view}' takes over an hour.", "It goes on; see %features freshness.")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 1.0)
+            run = Materialization.model_validate(self._control.get(f"features/materializations/{run.id}"))
+            watch(run)
+        if run.state == "failed":
+            raise Failed(f"Materializing '{view}' failed: {run.message}", "Nothing is half-done: run it again.")
+        return run
+
+    def read(self, ref: str, entities: Sequence[Mapping[str, Any]], *, view_times: bool = False) -> OnlineRows:
+        import httpx
+
+        url = f"{self._control.discovery.gateway.http}/features/v1/{ref}"
+        headers = {"Authorization": f"Bearer {self._control.gateway_token()}"}
+        body: dict[str, Any] = {"entities": list(entities), "group": self._control.group}
+        if view_times:
+            body["view_times"] = True
+        with map_httpx_errors("gateway"):
+            response = httpx.post(url, json=body, headers=headers, timeout=self._timeout_s)
+        if response.status_code >= 400:
+            raise _problem(response)
+        return OnlineRows.model_validate(response.json())
+
+    def freshness(self) -> list[Freshness]:
+        return _FRESHNESS.validate_python(self._control.get("features/freshness", **self._group))
+
+    @property
+    def _group(self) -> dict[str, str]:
+        return {"group": self._control.group}
+
+    def _put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._control.request("PUT", path, params=self._group, json=body).json()
+        return answer
+
+
+def _problem(response: Any) -> Exception:
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict) or "detail" not in body:
+        return error_for(response.status_code, {"detail": f"The gateway answered HTTP {response.status_code}."})
+    return error_for(response.status_code, body)

@@ -1,0 +1,83 @@
+"""A SQL cell: it sees the frames it names and registered views, nothing else.
+
+No files, no network, no settings: DuckDB runs in memory with external access off, its
+configuration locked, and only what the statement names registered.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from themisto.errors import Invalid, NotFound
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+__all__ = ["locked", "query"]
+
+_LOCKED: dict[str, Any] = {
+    "enable_external_access": "false",
+    "python_enable_replacements": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+}
+
+
+def locked(*first: str, **settings: str) -> duckdb.DuckDBPyConnection:
+    """A connection for SQL that a person wrote: it reaches nothing but what is registered with it, in UTC.
+
+    first: statements of ours to begin with; what they set stays.
+    """
+    import duckdb
+
+    con = duckdb.connect(":memory:", config=_LOCKED | settings)
+    for statement in ("SET TimeZone = 'UTC'", "SET explain_output = 'all'", *first, "SET lock_configuration = true"):
+        con.execute(statement)
+    return con
+
+
+def query(sql: str, frames: Mapping[str, Any], source: Callable[[str], Any | None] = lambda _: None) -> pd.DataFrame:
+    """The answer of one SELECT.
+
+    frames: what may be named; DataFrames, polars frames and Arrow tables are tables, the rest is not.
+    source: asked for names that are no frame (a registered view's rows), None if it knows none.
+    Raises Invalid for anything but one SELECT, NotFound for an unknown table.
+    """
+    import duckdb
+
+    with locked() as con:
+        try:
+            statements = con.extract_statements(sql)
+            names = con.get_table_names(sql) if len(statements) == 1 else set()
+        except duckdb.Error as error:
+            raise _invalid(error) from None
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise Invalid("The cell is not one SELECT.", "Write one statement that gives keys and time.")
+        for name in sorted(names):
+            con.register(name, _table(name, frames, source))
+        try:
+            return con.execute(statements[0]).df()
+        except duckdb.Error as error:
+            raise _invalid(error) from None
+
+
+def _table(name: str, frames: Mapping[str, Any], source: Callable[[str], Any | None]) -> Any:
+    frame = frames.get(name)
+    if frame is not None and type(frame).__name__ in ("DataFrame", "LazyFrame", "Table", "RecordBatch"):
+        return frame
+    found = source(name)
+    if found is not None:
+        return found
+    known = [n for n, v in frames.items() if type(v).__name__ in ("DataFrame", "Table") and not n.startswith("_")]
+    near = difflib.get_close_matches(name, known, n=3) or known[:5]
+    hint = f"DataFrames here: {', '.join(near)}." if near else "Make a DataFrame of it first."
+    raise NotFound(f"The SQL names '{name}', which is no DataFrame and no view.", hint)
+
+
+def _invalid(error: Exception) -> Invalid:
+    first = str(error).strip().splitlines()[0]
+    return Invalid(f"The SQL does not run: {first}", "A SQL cell sees the DataFrames it names and views, nothing else.")

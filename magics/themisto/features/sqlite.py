@@ -1,0 +1,175 @@
+"""The online store on one machine: SQLite, one wide row an entity and event."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from themisto.errors import NotFound, Unavailable
+from themisto.features.dtypes import Dtype
+from themisto.features.online import OnlineTable, Row
+
+__all__ = ["SqliteStore"]
+
+_TYPES: dict[Dtype, str] = {
+    "bool": "INTEGER",
+    "int32": "INTEGER",
+    "int64": "INTEGER",
+    "float32": "REAL",
+    "float64": "REAL",
+    "timestamp": "INTEGER",
+}  # what is not named: TEXT
+_BATCH = 5000  # rows in one transaction: readers never wait, other writers wait milliseconds
+
+
+class SqliteStore:
+    """`OnlineStore` in one file, write-ahead logged: readers and the writer do not wait for each other.
+
+    One table a view: `key_, at_` (the primary key), `seq_`, `until_` (when the row is gone) and the features.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = str(path)
+        if self._path != ":memory:":
+            Path(self._path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._writing = threading.Lock()
+        self._reading = threading.Lock()
+        self._writer = self._connect()
+        self._reader = self._connect()
+        self._selects: dict[Any, tuple[str, _Codec]] = {}
+
+    @classmethod
+    def from_url(cls, url: str) -> SqliteStore:
+        return cls(url.removeprefix("sqlite:///"))
+
+    def _connect(self) -> sqlite3.Connection:
+        with _ours("opened"):
+            con = sqlite3.connect(self._path, timeout=10, isolation_level=None, check_same_thread=False)
+            con.execute("PRAGMA journal_mode=WAL")
+            con.execute("PRAGMA synchronous=NORMAL")  # after a power cut materialize again: offline has it all
+            con.execute("PRAGMA mmap_size=268435456")
+            return con
+
+    def ensure(self, table: OnlineTable) -> None:
+        columns = "".join(f', "{c.name}" {_TYPES.get(c.dtype, "TEXT")}' for c in table.columns)
+        with self._writing, _ours("written"):
+            self._writer.execute(
+                f'CREATE TABLE IF NOT EXISTS "{table.name}" (key_ TEXT NOT NULL, at_ INTEGER NOT NULL, '
+                f"seq_ INTEGER NOT NULL, until_ INTEGER{columns}, PRIMARY KEY (key_, at_)) WITHOUT ROWID"
+            )
+
+    def write(self, table: OnlineTable, rows: Iterable[Row]) -> int:
+        names = ["key_", "at_", "seq_", *(f'"{c.name}"' for c in table.columns), "until_"]
+        update = ", ".join(f"{n} = excluded.{n}" for n in names[2:])
+        insert = (
+            f'INSERT INTO "{table.name}" ({", ".join(names)}) '  # noqa: S608 - identifiers by whitelist
+            f"VALUES ({', '.join('?' * len(names))}) "
+            f"ON CONFLICT (key_, at_) DO UPDATE SET {update} WHERE excluded.seq_ >= seq_"
+        )
+        trim = (
+            f'DELETE FROM "{table.name}" WHERE key_ = ?1 AND at_ < '  # noqa: S608 - identifiers by whitelist
+            f'(SELECT at_ FROM "{table.name}" WHERE key_ = ?1 ORDER BY at_ DESC LIMIT 1 OFFSET {table.online.keep - 1})'
+        )
+        expire = f'DELETE FROM "{table.name}" WHERE key_ = ? AND until_ <= ?'  # noqa: S608 - as above
+        encoded, ttl = _Codec(table, to_store=True), table.online.ttl_s
+        count, source = 0, iter(rows)
+        while batch := list(islice(source, _BATCH)):
+            held = [(*encoded(row), None if ttl is None else row[1] + round(ttl * 1e6)) for row in batch]
+            with self._writing, _ours("written"):
+                self._writer.execute("BEGIN IMMEDIATE")
+                try:
+                    self._writer.executemany(insert, held)
+                    keys = {row[0] for row in batch}
+                    self._writer.executemany(trim, [(key,) for key in keys])
+                    if ttl is not None:
+                        now = time.time_ns() // 1000
+                        self._writer.executemany(expire, [(key, now) for key in keys])
+                except BaseException:
+                    self._writer.execute("ROLLBACK")
+                    raise
+                self._writer.execute("COMMIT")
+            count += len(batch)
+        return count
+
+    def read(self, table: OnlineTable, keys: Sequence[str]) -> list[Row | None]:
+        return [rows[0] if rows else None for rows in self.history(table, keys, 1)]
+
+    def history(self, table: OnlineTable, keys: Sequence[str], count: int) -> list[list[Row]]:
+        select, decoded = self._select(table)
+        now = time.time_ns() // 1000
+        found: dict[str, list[Row]] = {}
+        with self._reading, _ours("read"):
+            for key in keys:
+                if key not in found:
+                    found[key] = self._reader.execute(select, (key, now, count)).fetchall()
+        if decoded.places:
+            found = {key: [decoded(row) for row in rows] for key, rows in found.items()}
+        return [found[key] for key in keys]
+
+    def _select(self, table: OnlineTable) -> tuple[str, _Codec]:
+        wanted = (table.name, table.columns)
+        known = self._selects.get(wanted)
+        if known is None:
+            names = ", ".join(["key_", "at_", "seq_", *(f'"{c.name}"' for c in table.columns)])
+            select = (
+                f'SELECT {names} FROM "{table.name}" WHERE key_ = ? '  # noqa: S608 - identifiers by whitelist
+                "AND (until_ IS NULL OR until_ > ?) ORDER BY at_ DESC LIMIT ?"
+            )
+            known = select, _Codec(table, to_store=False)
+            self._selects[wanted] = known
+        return known
+
+    def erase(self, table: OnlineTable, keys: Sequence[str]) -> None:
+        with self._writing, _ours("written"):
+            self._writer.executemany(
+                f'DELETE FROM "{table.name}" WHERE key_ = ?',  # noqa: S608 - identifiers by whitelist
+                [(key,) for key in keys],
+            )
+
+    def drop(self, table: OnlineTable) -> None:
+        with self._writing, _ours("written"):
+            self._writer.execute(f'DROP TABLE IF EXISTS "{table.name}"')
+
+    def close(self) -> None:
+        with self._writing, self._reading:
+            self._reader.close()
+            self._writer.close()
+
+
+class _Codec:
+    """Rows to and from what SQLite keeps: decimals and lists are text there, bools numbers."""
+
+    def __init__(self, table: OnlineTable, *, to_store: bool) -> None:
+        kinds = _ENCODE if to_store else _DECODE
+        self.places = [(i + 3, kinds[c.dtype]) for i, c in enumerate(table.columns) if c.dtype in kinds]
+
+    def __call__(self, row: Row) -> Row:
+        if not self.places:
+            return row
+        values = list(row)
+        for i, convert in self.places:
+            values[i] = None if values[i] is None else convert(values[i])
+        return tuple(values)
+
+
+_LISTS: tuple[Dtype, ...] = ("list[int64]", "list[float32]", "list[float64]")
+_ENCODE: dict[Dtype, Callable[[Any], Any]] = {"decimal": str, **dict.fromkeys(_LISTS, json.dumps)}
+_DECODE: dict[Dtype, Callable[[Any], Any]] = {"bool": bool, "decimal": Decimal, **dict.fromkeys(_LISTS, json.loads)}
+
+
+@contextmanager
+def _ours(what: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            raise NotFound("This view has no online rows yet.", "Run %features materialize VIEW.") from error
+        raise Unavailable(f"The online store cannot be {what}: {error}.", "Try again in a moment.") from error

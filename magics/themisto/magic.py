@@ -1,0 +1,236 @@
+"""What all magics share: parsing a line, running a cell's body, telling errors to a person, `%themisto`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import importlib
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_magic, magics_class
+
+from themisto.errors import Invalid, NotFound, ThemistoError
+from themisto.workbench import Workbench, workbench
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["Completer", "LineParser", "ThemistoMagics", "VerbMagics", "key_values", "register", "variable"]
+
+Completer = Callable[[Workbench, Sequence[str], Mapping[str, Any]], Iterable[str]]
+"""`(workbench, words before the cursor, user namespace) -> candidates`; called on Tab, must be quick."""
+
+_VERBS = {
+    "track": "themisto.tracking.magic",
+    "features": "themisto.features.magic",
+    "step": "themisto.pipelines.magic",
+    "pipeline": "themisto.pipelines.magic",
+    "deploy": "themisto.serving.magic",
+    "schedule": "themisto.schedules.magic",
+}
+
+
+_CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+"""What argparse says of a word that is none of its choices."""
+
+
+class LineParser(argparse.ArgumentParser):
+    """argparse for a magic's line: a mistake is a UsageError, never an exit."""
+
+    def __init__(self, prog: str, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(prog=prog, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        wrong = _CHOICE.search(message)
+        if wrong is None:
+            raise UsageError(f"{message}. {self.format_usage().strip()}")
+        known = re.findall(r"[\w.-]+", wrong[2])
+        near = difflib.get_close_matches(wrong[1], known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+        raise UsageError(f"{self.prog} knows no '{wrong[1]}'. {hint}")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        raise _HelpShown
+
+    def parse_line(self, line: str) -> argparse.Namespace:
+        """Split as a shell would (quotes, no expansion) and parse."""
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise UsageError(f"The line cannot be read: {error}. Close the quote.") from None
+        return self.parse_args(words)
+
+
+class _HelpShown(Exception):
+    """`--help` printed its text; there is nothing left to do."""
+
+
+def variable(ns: Mapping[str, Any], name: str) -> Any:
+    """The notebook variable called `name`.
+
+    Raises NotFound with the nearest names, so that a typo is mended in one look.
+    """
+    if name in ns:
+        return ns[name]
+    near = difflib.get_close_matches(name, [n for n in ns if not n.startswith("_")], n=3)
+    hint = f"Did you mean {', '.join(near)}?" if near else "Run the cell that defines it first."
+    raise NotFound(f"There is no variable '{name}' in this notebook.", hint)
+
+
+def key_values(pairs: Iterable[str]) -> dict[str, str]:
+    """`["a=1", "b=x"]` as a dict. Raises Invalid for a pair without `=`."""
+    found = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise Invalid(f"'{pair}' is not KEY=VALUE.", "Write for example lr=0.1, without spaces around '='.")
+        found[key] = value
+    return found
+
+
+@contextmanager
+def _told_to_a_person() -> Iterator[None]:
+    """Ours become UsageErrors: one sentence on what is wrong, one on what to do, no traceback."""
+    try:
+        yield
+    except ThemistoError as error:
+        raise UsageError(str(error)) from None
+    except _HelpShown:
+        return
+
+
+@magics_class
+class VerbMagics(Magics):
+    """Base of each verb's magics: `answer` parses the line, calls the handler, tells errors."""
+
+    shell: Any  # IPython's own annotation allows None, which no loaded extension meets
+
+    def __init__(self, shell: InteractiveShell, wb: Workbench | None = None) -> None:
+        super().__init__(shell)
+        self._wb = wb
+
+    @property
+    def wb(self) -> Workbench:
+        return self._wb or workbench()
+
+    @property
+    def ns(self) -> dict[str, Any]:
+        """The notebook's variables."""
+        ns: dict[str, Any] = self.shell.user_ns
+        return ns
+
+    def answer(self, parser: LineParser, line: str, cell: str | None = None) -> Any:
+        """Parse `line` and call the `handler` its parser set: `handler(self, args, cell)`."""
+        with _told_to_a_person():
+            args = parser.parse_line(line)
+            return args.handler(self, args, cell)
+
+    def run_body(self, cell: str) -> Any:
+        """Run the cell's body in the notebook's namespace; the value of its last expression, or None.
+
+        Exceptions of the body travel as they are, with the cell's own traceback.
+        """
+        source = self.shell.transform_cell(cell)
+        name = self.shell.compile.cache(source, self.shell.execution_count, raw_code=cell)
+        tree = self.shell.compile.ast_parse(source, filename=name)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        ns = self.shell.user_ns
+        if tree.body:
+            exec(self.shell.compile(tree, name, "exec"), ns)  # noqa: S102 - running her cell is what a cell magic is for
+        if last is None:
+            return None
+        return eval(self.shell.compile(ast.Expression(last.value), name, "eval"), ns)  # noqa: S307 - as above
+
+
+_THEMISTO = LineParser("%themisto", description="Who you are, what you may use, and how the workbench does.")
+_THEMISTO.add_argument(
+    "what", nargs="?", default="status", choices=["status", "whoami", "profiles", "budget", "doctor"]
+)
+_THEMISTO.set_defaults(handler=lambda magics, args, cell: getattr(magics.about, args.what)())
+
+
+@magics_class
+class ThemistoMagics(VerbMagics):
+    """`%themisto [status | whoami | profiles | budget | doctor]`."""
+
+    @property
+    def about(self) -> Any:
+        from themisto.about import About
+
+        return About(self.wb)
+
+    @line_magic
+    def themisto(self, line: str) -> Any:
+        """Who you are, what you may use, and how the workbench does."""
+        return self.answer(_THEMISTO, line)
+
+
+def register(shell: InteractiveShell) -> None:
+    """Register `%themisto` now and each verb as a door that opens on first use.
+
+    A verb's module is imported when its magic is first called or completed, so loading costs little.
+    """
+    shell.register_magics(ThemistoMagics(shell))
+    for name, module in _VERBS.items():
+        _register_door(shell, name, module)
+
+
+class _traceback_of_the_cell:  # noqa: N801 - used like a function
+    """What her cell raises is shown from her cell on; our frames before it would only be in the way."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        __tracebackhide__ = True
+        if error is None:
+            return
+        while trace is not None and _is_ours(trace):
+            trace = trace.tb_next
+        if trace is not None:
+            raise error.with_traceback(trace)
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    return str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] in ("themisto", "contextlib")
+
+
+def _register_door(shell: Any, name: str, module: str) -> None:
+    def open_door() -> Any:
+        magics: VerbMagics | None = shell.__dict__.setdefault("_themisto", {}).get(module)
+        if magics is None:
+            magics = importlib.import_module(module).MAGICS(shell)
+            shell.__dict__["_themisto"][module] = magics
+        return magics
+
+    def line_door(line: str) -> Any:
+        __tracebackhide__ = True
+        with _traceback_of_the_cell():
+            return getattr(open_door(), name)(line)
+
+    def cell_door(line: str, cell: str) -> Any:
+        __tracebackhide__ = True
+        with _traceback_of_the_cell():
+            return getattr(open_door(), name)(line, cell)
+
+    def complete(_: Any, event: Any) -> list[str]:
+        words = event.line.lstrip().lstrip("%").split(" ")[1:]
+        try:
+            found = open_door().complete(name, words)
+        except Exception:  # noqa: BLE001 - a failing completer must never disturb typing
+            return []
+        return [word for word in found if word.startswith(words[-1] if words else "")]
+
+    line_door.__doc__ = cell_door.__doc__ = f"Type %{name} --help."
+    shell.register_magic_function(line_door, "line", name)
+    shell.register_magic_function(cell_door, "cell", name)
+    for key in (f"%{name}", f"%%{name}"):
+        shell.set_hook("complete_command", complete, str_key=key)

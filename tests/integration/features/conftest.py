@@ -1,0 +1,180 @@
+"""A control plane, the transformer as a process of its own, and a kernel's way to both."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import SecretStr
+from tests.fakes.hub_identity import HubIdentity
+from tests.integration.features.late import RELEASE, ROWS, SIGNATURE, model
+
+import themisto
+from themisto.client import ControlPlane, Discovery, GatewayAddress
+from themisto.features.service import Features
+from themisto.serving.models import ServingConfig
+from themisto.settings import Settings
+from themisto_hub.control.app import create_app
+from themisto_hub.control.context import Control
+from themisto_hub.control.features import worker
+from themisto_hub.control.hub import HubClient
+from themisto_hub.gateway.feature_table import FeatureRelease, FeatureTable, write_table
+from themisto_hub.model_server.client import TritonClient
+from themisto_hub.model_server.repository import files, model_config
+from themisto_hub.settings import Deployment, Keys
+
+SCOPES = [f"custom:themisto:{s}" for s in ("features:read", "features:write", "infer")]
+KEY = "key-of-the-worker"
+INFER_KEY = "key-of-the-inference-api"
+
+
+class Bench:
+    """Everything of one module's tests."""
+
+    def __init__(self, state: Path, port: int) -> None:
+        self.state = state
+        (state / "control").mkdir(mode=0o700)
+        self.hub = HubIdentity().start()
+        self.settings = Deployment(state=state, port=port)
+        self.keys = Keys(features=SecretStr(KEY), triton_infer_dev=SecretStr(INFER_KEY))
+        self.control: Control
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self.transformer: subprocess.Popen[bytes] | None = None
+
+    def start_control(self) -> None:
+        self.control = Control(self.settings, self.keys, hub=HubClient(self.hub.api_url, ""))
+        app = create_app(self.control, workers=(worker.run,))
+        config = uvicorn.Config(app, host="127.0.0.1", port=self.settings.ports.control, log_level="warning")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        wait_until(lambda: self._server.started, "the control plane")
+
+    def stop_control(self) -> None:
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(10)
+
+    def start_transformer(self) -> None:
+        environment = os.environ | {
+            "THEMISTO_STATE": str(self.state),
+            "THEMISTO_PORT": str(self.settings.port),
+            "THEMISTO_KEY_FEATURES": KEY,
+            "THEMISTO_KEY_TRITON_INFER_DEV": INFER_KEY,
+        }
+        command = "import sys; from themisto_hub.gateway.transformer import main; sys.exit(main())"
+        self.transformer = subprocess.Popen([sys.executable, "-c", command], env=environment, start_new_session=True)
+        wait_until(lambda: answers(f"{self.url}/healthz"), "the transformer")
+
+    def stop_transformer(self, number: int = signal.SIGTERM) -> None:
+        if self.transformer is not None:
+            os.killpg(self.transformer.pid, number)
+            self.transformer.wait(30)
+
+    @property
+    def url(self) -> str:
+        """The transformer, as Envoy reaches it."""
+        return f"http://127.0.0.1:{self.settings.ports.transformer_http}"
+
+    def plane(
+        self, name: str, groups: list[str], scopes: list[str] | None = None, group: str | None = None
+    ) -> ControlPlane:
+        """The control plane as the kernel of a person has it; the transformer stands for the gateway."""
+        token = self.hub.add(name, groups, scopes=SCOPES if scopes is None else scopes)
+        url = f"http://127.0.0.1:{self.settings.ports.control}/services/themisto"
+        plane = ControlPlane(
+            Settings(url=url, token=SecretStr(token), group=group or groups[0], home=self.state / name)
+        )
+        plane.__dict__["discovery"] = Discovery(
+            version="0",
+            gateway=GatewayAddress(http=self.url, grpc=f"127.0.0.1:{self.settings.ports.transformer_grpc}"),
+            tracking="",
+            review="",
+            isolation="none",
+            demo=True,
+        )
+        return plane
+
+    def features(self, name: str, groups: list[str], scopes: list[str] | None = None) -> Features:
+        plane = self.plane(name, groups, scopes)
+        return Features(plane._settings, plane)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, free_base: Callable[[], int]) -> Iterator[Bench]:
+    bench = Bench(tmp_path_factory.mktemp("state"), free_base())
+    bench.start_control()
+    bench.start_transformer()
+    yield bench
+    bench.stop_transformer()
+    bench.stop_control()
+    bench.hub.stop()
+
+
+@pytest.fixture(scope="module")
+def triton(bench: Bench) -> Iterator[TritonClient]:
+    port = bench.settings.ports.triton["dev"][0]
+    environment = os.environ | {
+        "THEMISTO_STATE": str(bench.state),
+        "THEMISTO_PORT": str(bench.settings.port),
+        "THEMISTO_KEY_TRITON_DEV": "load-key",
+        "THEMISTO_KEY_TRITON_INFER_DEV": INFER_KEY,
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "themisto_hub.model_server", "dev"], env=environment, start_new_session=True
+    )
+    client = TritonClient(f"http://127.0.0.1:{port}", "load-key", INFER_KEY)
+    try:
+        wait_until(client.ready, "Triton")
+        client.load(RELEASE, model_config(RELEASE, "onnx", SIGNATURE, ServingConfig()), files("onnx", model()))
+        yield client
+    finally:
+        client.close()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def entities(bench: Bench, triton: TritonClient) -> Features:
+    """The scientist's features online, and the table that names the release."""
+    features = bench.features("scientist", ["data-science"])
+    view = themisto.FeatureView(
+        "weather", entity=themisto.Entity("airport", keys=["origin"]), at="time_hour", source=ROWS
+    )
+    features.apply(view, themisto.FeatureService("delay", features=["weather"]))
+    features.materialize("weather")
+    http, grpc, _ = bench.settings.ports.triton["dev"]
+    release = FeatureRelease(
+        endpoint="late",
+        group="data-science",
+        feature_service="delay@1",
+        http=f"127.0.0.1:{http}",
+        grpc=f"127.0.0.1:{grpc}",
+    )
+    write_table(FeatureTable(releases={RELEASE: release}), bench.settings.xds)
+    return features
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=1).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(done: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} did not come within {seconds} s")
+        time.sleep(0.05)

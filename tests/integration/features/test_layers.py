@@ -1,0 +1,176 @@
+"""What a view expects of rows that come in layers: with its definition, and pushed; here and on a workbench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+from tests.integration.features.conftest import Bench, wait_until
+
+import themisto
+from themisto.errors import Invalid
+from themisto.features.judging import REASON
+from themisto.features.service import Features
+from themisto.settings import Settings
+
+PERSON = themisto.Entity("person", keys=["who"])
+MILD = themisto.Expect("temp", between=(35, 43), nulls="<= 50%")
+SERVICE = themisto.FeatureService("fever", features=["body"])
+COLD, HOT = "temp is not between 35 and 43", 99.0
+
+
+def rows(*given: tuple[str, str, float | None]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "who": [who for who, _, _ in given],
+            "at": pd.to_datetime([at for _, at, _ in given]),
+            "temp": pd.Series([temp for _, _, temp in given], dtype="float64"),
+        }
+    )
+
+
+def body(source: pd.DataFrame | None, *expects: themisto.Expect) -> themisto.FeatureView:
+    declared = {"temp": "float64"} if source is None else None
+    return themisto.FeatureView("body", entity=PERSON, at="at", source=source, features=declared, expect=expects)
+
+
+APPLIED = rows(("a", "2024-01-01", 37.0), ("a", "2024-01-02", HOT), ("b", "2024-01-01", 36.0))
+PUSHED = rows(("b", "2024-01-03", HOT), ("c", "2024-01-03", 38.0))
+
+
+@pytest.fixture(params=["local", "workbench"])
+def features(request: pytest.FixtureRequest, tmp_path: Path) -> Features:
+    if request.param == "local":
+        return Features(Settings(url=None, home=tmp_path), None)
+    group = request.node.name.split("[")[0].replace("_", "-")[:40]
+    return request.getfixturevalue("bench").features(f"of-{group}"[:40], [group])
+
+
+@pytest.fixture
+def files(features: Features, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The folder with all files of the view."""
+    if features._control is None:
+        return tmp_path / "features" / "offline" / "body"
+    bench: Bench = request.getfixturevalue("bench")
+    return bench.control.features.rows.folder(features._control.group, "body")
+
+
+def known(found: pd.Series[float]) -> list[float | None]:
+    return [None if pd.isna(value) else value for value in found]
+
+
+def online(features: Features) -> list[float | None]:
+    return known(features.get("fever", who=["a", "b", "c"])["temp"])
+
+
+def offline(features: Features) -> list[float | None]:
+    spine = pd.DataFrame({"who": ["a", "b", "c"], "at": pd.Timestamp("2024-02-01")})
+    return known(features.historical(spine, "fever")["temp"])
+
+
+def apart(features: Features) -> list[tuple[str, float]]:
+    found = features.quarantine("body")
+    assert set(found[REASON]) <= {COLD}
+    return sorted(zip(found["who"], found["temp"], strict=True))
+
+
+def test_what_is_wrong_of_a_push_is_kept_apart_and_stays_there(features: Features) -> None:
+    features.apply(body(APPLIED, MILD), SERVICE)
+    features.materialize("body")
+    pushed = features.push("body", PUSHED)
+    assert (pushed.rows, pushed.quarantined) == (1, 1)
+    assert online(features) == [37.0, 36.0, 38.0]
+    wait_until(lambda: offline(features) == [37.0, 36.0, 38.0], "the merge")
+    assert apart(features) == [("a", HOT), ("b", HOT)]
+    features.push("body", PUSHED)
+    wait_until(lambda: len(apart(features)) == 2, "the merge")
+    features.apply(body(APPLIED.iloc[[0, 2]], MILD))
+    assert apart(features) == [("b", HOT)], "rows that the view no longer comes with are in no quarantine"
+    features.materialize("body")
+    assert online(features) == offline(features) == [37.0, 36.0, 38.0]
+
+
+def test_a_push_of_which_nothing_is_right_is_refused(features: Features) -> None:
+    features.apply(body(APPLIED, MILD), SERVICE)
+    with pytest.raises(Invalid, match=r"No row of 'body' is as expected: temp is not between 35 and 43 \(1\)"):
+        features.push("body", PUSHED.head(1))
+    features.materialize("body")
+    assert offline(features) == online(features) == [37.0, 36.0, None]
+
+
+def test_no_share_of_nulls_is_expected_of_a_push(features: Features) -> None:
+    features.apply(body(APPLIED, MILD), SERVICE)
+    features.materialize("body")
+    assert features.push("body", rows(("b", "2024-01-04", None))).rows == 1
+    assert online(features) == [37.0, None, None]
+
+
+def test_both_layers_are_judged_when_the_view_expects_more(features: Features) -> None:
+    features.apply(body(APPLIED), SERVICE)
+    features.materialize("body")
+    features.push("body", PUSHED)
+    assert online(features) == [HOT, HOT, 38.0]
+    wait_until(lambda: offline(features) == [HOT, HOT, 38.0], "the merge")
+    features.registry.put_view(body(APPLIED, MILD))
+    run = features.materialize("body", since="2024-01-03", until="2024-01-03")
+    assert (run.since, run.until, run.full) == (None, None, True), "entities that were taken off are brought whole"
+    assert online(features) == offline(features) == [37.0, 36.0, 38.0]
+    assert apart(features) == [("a", HOT), ("b", HOT)]
+    features.push("body", rows(("c", "2024-01-04", 39.0)))
+    wait_until(lambda: offline(features) == [37.0, 36.0, 39.0], "a merge that brings nothing back")
+    assert apart(features) == [("a", HOT), ("b", HOT)]
+    assert all(q.cleared for q in features.show("body").data.quarantined)
+    assert not features.materialize("body").full, "what is cleared stays so through a merge"
+    assert online(features) == [37.0, 36.0, 39.0]
+    features.registry.put_view(body(APPLIED))
+    features.materialize("body")
+    assert online(features) == offline(features) == [HOT, HOT, 39.0]
+    assert apart(features) == []
+
+
+def test_rows_that_came_before_and_after_are_judged_by_what_is_expected_now(features: Features) -> None:
+    features.apply(body(APPLIED), SERVICE)
+    features.materialize("body")
+    features.registry.put_view(body(APPLIED, MILD))
+    assert features.push("body", PUSHED).quarantined == 1
+    wait_until(lambda: offline(features) == [HOT, 36.0, 38.0], "the merge")
+    features.materialize("body")
+    assert online(features) == offline(features) == [37.0, 36.0, 38.0]
+    assert apart(features) == [("a", HOT), ("b", HOT)]
+
+
+def test_pushes_of_a_view_without_a_source_are_judged_again(features: Features) -> None:
+    features.apply(body(None), SERVICE)
+    features.push("body", PUSHED)
+    wait_until(lambda: features.show("body").data is not None, "the merge")
+    features.registry.put_view(body(None, MILD))
+    features.materialize("body")
+    assert online(features) == offline(features) == [None, None, 38.0]
+
+
+def test_who_is_erased_is_in_no_quarantine_either(features: Features, files: Path) -> None:
+    features.apply(body(APPLIED, MILD), SERVICE)
+    features.push("body", pd.concat([PUSHED, rows(("a", "2024-01-03", HOT))]))
+    wait_until(lambda: len(apart(features)) == 3, "the merge")
+    features.erase("person", who="a")
+    assert apart(features) == [("b", HOT)]
+    (left,) = features.show("body").data.quarantined
+    assert (left.rows, left.reasons) == (1, {COLD: 1})
+    kept = [path for path in files.rglob("*") if path.is_file()]
+    assert [path.stem for path in kept if path.parent != files] == [left.sha256], "no file is there for nothing"
+    for path in kept:
+        assert duckdb.read_parquet(str(path)).filter("who = 'a'").fetchall() == []
+    features.registry.put_view(body(APPLIED))
+    features.materialize("body")
+    assert online(features) == offline(features) == [None, HOT, 38.0]
+    features.apply(body(APPLIED, MILD))
+    assert apart(features) == [("b", HOT)], "nor does she come into one again"
+
+
+def test_an_erasure_leaves_every_version_its_columns(features: Features) -> None:
+    features.apply(body(APPLIED), SERVICE)
+    features.apply(body(APPLIED.assign(pulse=80)), themisto.FeatureService("fever", features=["body:pulse"]))
+    features.erase("person", who="a")
+    assert features.historical(APPLIED[["who", "at"]], "fever")["pulse"].isna().tolist() == [True, True, False]

@@ -1,0 +1,81 @@
+"""The common plumbing of magics: parsing, bodies, errors as a person sees them."""
+
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+from themisto.errors import Invalid, NotFound
+from themisto.magic import LineParser, VerbMagics, key_values, variable
+from themisto.settings import Settings
+from themisto.workbench import Workbench
+
+
+@pytest.fixture
+def shell():
+    InteractiveShell.clear_instance()
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
+
+
+def test_unknown_variable_names_the_nearest():
+    with pytest.raises(NotFound, match="X_valid"):
+        variable({"X_valid": 1}, "X_vaild")
+
+
+def test_pair_without_equals_sign_is_refused():
+    with pytest.raises(Invalid, match="KEY=VALUE"):
+        key_values(["lr"])
+
+
+def test_value_may_hold_an_equals_sign():
+    assert key_values(["q=a=b"]) == {"q": "a=b"}
+
+
+def test_wrong_option_is_a_usage_error_with_the_usage():
+    with pytest.raises(UsageError, match="usage: %x"):
+        LineParser("%x").parse_line("--nope")
+
+
+def test_unclosed_quote_is_a_usage_error():
+    with pytest.raises(UsageError, match="quote"):
+        LineParser("%x").parse_line("'abc")
+
+
+def test_body_runs_in_the_notebook_and_gives_its_last_value(shell):
+    magics = VerbMagics(shell)
+    assert magics.run_body("a = 2\na * 21") == 42
+    assert shell.user_ns["a"] == 2
+    assert magics.run_body("b = 1") is None
+
+
+def test_shell_text_in_an_argument_stays_text(shell):
+    parser = LineParser("%x")
+    parser.add_argument("name")
+    assert parser.parse_line("'a; $(rm -rf /) `b`'").name == "a; $(rm -rf /) `b`"
+
+
+def test_our_errors_reach_a_person_without_traceback(shell):
+    parser = LineParser("%x")
+
+    def refuse(magics, args, cell):
+        raise NotFound("No endpoint 'x'.", "See %deploy list.")
+
+    parser.set_defaults(handler=refuse)
+    with pytest.raises(UsageError, match=r"No endpoint 'x'\. See %deploy list\."):
+        VerbMagics(shell).answer(parser, "")
+
+
+def test_without_a_workbench_status_says_what_works(shell, monkeypatch, tmp_path):
+    monkeypatch.delenv("THEMISTO_URL", raising=False)
+    wb = Workbench(Settings(home=tmp_path))
+    from themisto.about import About
+
+    assert "track" in repr(About(wb).status())
+
+
+def test_deploy_without_a_workbench_names_the_missing_setting(shell, monkeypatch):
+    monkeypatch.delenv("THEMISTO_URL", raising=False)
+    shell.run_line_magic("load_ext", "themisto")
+    result = shell.run_cell("%themisto profiles")
+    assert isinstance(result.error_in_exec, UsageError)
+    assert "THEMISTO_URL" in str(result.error_in_exec)

@@ -1,0 +1,144 @@
+"""`%features` and `%%features` as typed."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+import themisto
+from themisto.features.magic import FeaturesMagics
+from themisto.settings import Settings
+from themisto.workbench import Workbench
+
+
+@pytest.fixture
+def magics(tmp_path, weather, weather_rows) -> FeaturesMagics:
+    shell = InteractiveShell()
+    shell.user_ns |= {
+        "weather": weather,
+        "delay": themisto.FeatureService("delay", features=["weather:temp"]),
+        "flights": pd.DataFrame({"origin": ["JFK"], "dep": pd.to_datetime(["2013-01-01 11:00"]), "late": [1]}),
+    }
+    return FeaturesMagics(shell, Workbench(Settings(url=None, home=tmp_path)))
+
+
+def test_from_apply_to_get(magics: FeaturesMagics) -> None:
+    assert "delay@1" in repr(magics.features("apply delay weather"))
+    assert "rows written  2" in repr(magics.features("materialize weather"))
+    assert "Nothing had changed" in repr(magics.features("materialize weather"))
+    assert "rows written  2" in repr(magics.features("materialize weather --full"))
+    assert magics.features("get delay origin=JFK")["temp"].tolist() == [3.0]
+    assert "weather" in repr(magics.features("list"))
+    assert "temp float64" in repr(magics.features("show weather"))
+    assert "2013-01-01 12:00" in repr(magics.features("freshness"))
+
+
+def test_a_dry_run_tells_and_a_push_is_read(magics: FeaturesMagics) -> None:
+    assert "would be" in repr(magics.features("apply weather delay --dry-run"))
+    assert "delay" not in repr(magics.features("list"))
+    assert "new" in repr(magics.features("apply weather delay"))
+    assert "as it was" in repr(magics.features("apply weather delay"))
+    magics.shell.user_ns["fresh"] = (
+        magics.shell.user_ns["weather"].source.head(1).assign(time_hour=pd.Timestamp("2013-01-02"), temp=9.0)
+    )
+    assert "at once" in repr(magics.features("push weather fresh"))
+    assert magics.features("get delay origin=JFK")["temp"].tolist() == [9.0]
+    assert magics.features("get delay origin=JFK --as-of 2013-01-01T11:00")["temp"].tolist() == [1.5]
+
+
+def test_cell_joins_into_the_variable(magics: FeaturesMagics) -> None:
+    magics.features("apply weather delay")
+    shown = magics.features("train --service delay --at dep", "SELECT origin, dep, late FROM flights")
+    assert magics.shell.user_ns["train"]["temp"].tolist() == [1.5]
+    assert "found temp" in repr(shown)
+    assert "100.0 %" in shown._repr_html_()
+
+
+def test_check_takes_its_options_from_the_line(magics: FeaturesMagics) -> None:
+    magics.features("apply weather delay")
+    magics.shell.user_ns["other"] = magics.shell.user_ns["flights"]
+    shown = repr(magics.features("check delay --against flights --at dep --split other --sample 5 --seed 1"))
+    assert "2 of 2 rows have the same entity and time in more than one part" in shown
+    assert "target  say which column is the label (--label)" in shown
+    assert "--label" in magics.complete("features", ["check", "delay", ""])
+
+
+def test_freshness_is_held_against_the_promise(magics: FeaturesMagics) -> None:
+    weather = magics.shell.user_ns["weather"]
+    magics.shell.user_ns["weather"] = themisto.FeatureView(
+        "weather", entity=weather.entity, at="time_hour", source=weather.source, fresh="2h"
+    )
+    magics.features("apply weather")
+    (row,) = magics.features("freshness")
+    assert row["promise"] == "2 h"
+    assert row["kept"].startswith("no: the newest is")
+
+
+def test_quarantine_is_a_frame(magics: FeaturesMagics) -> None:
+    weather = magics.shell.user_ns["weather"]
+    asking = [themisto.Expect("temp", between=(None, 2))]
+    magics.shell.user_ns["weather"] = themisto.FeatureView(
+        "weather", entity=weather.entity, at="time_hour", source=weather.source, expect=asking
+    )
+    assert "in quarantine 1: temp is not at most 2 (1)" in repr(magics.features("apply weather"))
+    assert magics.features("quarantine weather")["temp"].tolist() == [3.0]
+    shown = repr(magics.features("show weather"))
+    assert "temp at most 2" in shown
+    assert "in quarantine" in shown
+    assert list(magics.complete("features", ["quarantine", ""])) == ["weather"]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("quarantine wether", "There is no feature view 'wether'"),
+        ("check delay --against flihgts", "Did you mean flights"),
+        ("check delay --against flights --split prat", "There is no variable 'prat'"),
+        ("check delay --sample many", "invalid int value"),
+        ("show wether", "There is no feature view 'wether'"),
+        ("apply wether", "Did you mean weather"),
+        ("get delay origin", "KEY=VALUE"),
+        ("dance", "knows no"),
+        ("", "required"),
+    ],
+)
+def test_mistakes_are_one_sentence(magics: FeaturesMagics, line: str, says: str) -> None:
+    magics.features("apply weather delay")
+    with pytest.raises(UsageError, match=says):
+        magics.features(line)
+
+
+def test_tab_knows_views_services_keys_and_variables(magics: FeaturesMagics) -> None:
+    magics.features("apply weather delay")
+    assert list(magics.complete("features", ["show", ""])) == ["weather"]
+    assert list(magics.complete("features", ["get", "delay", ""])) == ["origin=", "--as-of"]
+    assert "delay" in magics.complete("features", ["train", "--service", ""])
+    assert "weather" in magics.complete("features", ["apply", ""])
+
+
+def test_windows_and_transform_are_shown(magics: FeaturesMagics, weather_rows: pd.DataFrame) -> None:
+    magics.shell.user_ns["storms"] = themisto.FeatureView(
+        "storms",
+        entity=themisto.Entity("airport", keys=["origin"]),
+        at="time_hour",
+        source=weather_rows.drop(index=3),
+        transform="SELECT origin, time_hour, temp * 2 AS twice FROM source",
+        every="1h",
+        aggregates=[themisto.Aggregate("twice", "max", over="1d")],
+    )
+    magics.features("apply storms")
+    shown = repr(magics.features("show storms"))
+    for told in ("max_twice_1d float64", "3600 s", "twice float64", "sql: SELECT origin"):
+        assert told in shown
+
+
+def test_get_with_what_the_request_brings(magics: FeaturesMagics) -> None:
+    ratio = themisto.OnDemand("ratio", "heat / temp", request={"heat": "float64"})
+    magics.shell.user_ns["guard"] = themisto.FeatureService("guard", features=["weather:temp"], on_demand=[ratio])
+    assert "temp, ratio" in repr(magics.features("apply weather guard"))
+    magics.features("materialize weather")
+    assert magics.features("get guard origin=JFK heat=6")["ratio"].tolist() == [2.0]
+    with pytest.raises(UsageError, match="'heat' is float64; 'much' is none"):
+        magics.features("get guard origin=JFK heat=much")
