@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from themisto.errors import Invalid
+from themisto.features.merging import merged
 from themisto.features.models import FeatureView
 from themisto.features.on_demand import Expressions
 from themisto.features.records import ServiceSpec
@@ -64,16 +65,21 @@ def point_in_time(
         )
     asked = as_table(entities, list(dict.fromkeys([*keys, at])))
     arrays = conform(asked, spec.keys)
-    columns: dict[str, Any] = {"n_": pa.array(np.arange(len(entities), dtype=np.int64)), "at_": times(asked, at)}
-    columns |= {f"k{i}": arrays[k] for i, k in enumerate(keys)}
+    when = times(asked, at)
     with duckdb.connect(":memory:") as con:
         con.execute("SET TimeZone = 'UTC'")
-        con.register("entities_", pa.table(columns))
-        for i, name in enumerate(spec.views):
-            con.read_parquet(str(files[name])).create_view(f"rows{i}")
-            of_entities = _windowed if name in spec.windows else _of_view
-            con.execute(f"CREATE VIEW v{i} AS {of_entities(views[name], f'rows{i}', spec, known=known)}")
-        stored = con.sql(_sql(spec, views))
+        merely = merged(arrays, when, spec, files, views, known=known)
+        if merely is not None:
+            stored = con.from_arrow(merely)
+        else:
+            columns: dict[str, Any] = {"n_": pa.array(np.arange(len(entities), dtype=np.int64)), "at_": when}
+            columns |= {f"k{i}": arrays[k] for i, k in enumerate(keys)}
+            con.register("entities_", pa.table(columns))
+            for i, name in enumerate(spec.views):
+                con.read_parquet(str(files[name])).create_view(f"rows{i}")
+                of_entities = _windowed if name in spec.windows else _of_view
+                con.execute(f"CREATE VIEW v{i} AS {of_entities(views[name], f'rows{i}', spec, known=known)}")
+            stored = con.sql(_sql(spec, views))
         features = _with_on_demand(spec, stored.to_arrow_table(), entities) if spec.on_demand else stored.df()
     features.index = entities.index
     joined: pd.DataFrame = pd.concat([entities, features], axis=1)
