@@ -27,7 +27,9 @@ from themisto.features.sources import as_table, conform, quoted, times
 from themisto.features.windowing import windowed
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
+    import pyarrow as pa
 
 __all__ = ["events", "point_in_time", "time_column"]
 
@@ -80,7 +82,10 @@ def point_in_time(
                 of_entities = _windowed if name in spec.windows else _of_view
                 con.execute(f"CREATE VIEW v{i} AS {of_entities(views[name], f'rows{i}', spec, known=known)}")
             stored = con.sql(_sql(spec, views))
-        features = _with_on_demand(spec, stored.to_arrow_table(), entities) if spec.on_demand else stored.df()
+        if spec.on_demand:
+            features = _with_on_demand(spec, stored.to_arrow_table(), entities)
+        else:
+            features = stored.df() if merely is None else _frame(con, merely)
     features.index = entities.index
     joined: pd.DataFrame = pd.concat([entities, features], axis=1)
     return joined
@@ -98,6 +103,18 @@ def time_column(frame: pd.DataFrame, preferred: Mapping[str, str]) -> str:
         return found[0]
     which = f"There are {', '.join(found)}." if found else "None is a time; use pd.to_datetime."
     raise Invalid("It is not clear which column is the time.", f"Choose it with at= (--at). {which}")
+
+
+def _frame(con: duckdb.DuckDBPyConnection, stored: pa.Table) -> pd.DataFrame:
+    """As DuckDB makes a DataFrame of it; numbers that need no change do not go that way."""
+    import pandas as pd
+    import pyarrow as pa
+
+    plain = [column.name for column in stored.schema if pa.types.is_floating(column.type)]
+    others = stored.drop_columns(plain)
+    rest = con.from_arrow(others).df() if others.num_columns else {}
+    columns = {name: stored[name].to_numpy() if name in plain else rest[name] for name in stored.column_names}
+    return pd.DataFrame(columns, copy=False)
 
 
 def _with_on_demand(spec: ServiceSpec, stored: Any, entities: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ does not fit, or is not sorted, or needs more than this, is left to it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,13 +47,10 @@ def merged(
     plain = all(name not in spec.windows and not (known and views[name].created) for name in spec.views)
     if not plain or _needed(len(at), spec, files) > memory_bytes:
         return None
-    asked = _Asked(keys, at)
-    for names in set(spec.view_keys.values()):
-        asked.codes(names)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        parts = pool.map(lambda name: _of_view(asked, spec, views[name], files[name]), spec.views)
+        asked = _Asked(pool, keys, at, {tuple(spec.view_keys[name]) for name in spec.views})
         columns: dict[str, Any] = {}
-        for part in parts:
+        for part in list(pool.map(lambda name: _of_view(asked, spec, views[name], files[name]), spec.views)):
             if part is None:
                 return None
             columns |= part
@@ -75,37 +72,40 @@ def _needed(rows: int, spec: ServiceSpec, files: Mapping[str, Path]) -> int:
 class _Asked:
     """The entity rows: their times, and for each set of keys a number that stands for the row's values of them."""
 
-    def __init__(self, keys: Mapping[str, Any], at: Any) -> None:
+    def __init__(
+        self, pool: ThreadPoolExecutor, keys: Mapping[str, Any], at: Any, used: Collection[tuple[str, ...]]
+    ) -> None:
         import numpy as np
         import pyarrow as pa
 
-        self._keys = keys
-        self._codes: dict[tuple[str, ...], tuple[Any, Any]] = {}
+        self._codes = {names: pool.submit(_encoded, {name: keys[name] for name in names}) for names in used}
         moments = _flat(at)
         self.nowhen = np.asarray(moments.is_null()) if moments.null_count else None
-        self.when = np.asarray(moments.fill_null(0).cast(pa.int64()) if moments.null_count else moments.cast(pa.int64()))
+        self.when = np.asarray((moments.fill_null(0) if moments.null_count else moments).cast(pa.int64()))
 
-    def codes(self, names: tuple[str, ...]) -> tuple[Any, Any]:
-        """Of each row the place of its values among the distinct ones, -1 where one is missing; and these, a table."""
-        import numpy as np
-        import pyarrow as pa
+    def codes(self, names: tuple[str, ...]) -> tuple[Any, pa.Table]:
+        """Of each row the place of its values among the distinct ones, -1 where one is missing; and these."""
+        return self._codes[names].result()
 
-        if names not in self._codes:
-            places, distinct = None, pa.table({})
-            for name in names:
-                encoded = _flat(self._keys[name]).dictionary_encode()
-                mine = np.asarray(encoded.indices.fill_null(-1)).astype(np.int64)
-                if places is None:
-                    places, distinct = mine, pa.table({name: encoded.dictionary})
-                    continue
-                there = (places >= 0) & (mine >= 0)
-                width = max(len(encoded.dictionary), 1)
-                both, numbers = np.unique(places[there] * width + mine[there], return_inverse=True)
-                places = np.full(len(mine), -1, dtype=np.int64)
-                places[there] = numbers
-                distinct = distinct.take(both // width).append_column(name, encoded.dictionary.take(both % width))
-            self._codes[names] = places, distinct
-        return self._codes[names]
+
+def _encoded(keys: Mapping[str, Any]) -> tuple[Any, pa.Table]:
+    import numpy as np
+    import pyarrow as pa
+
+    places, distinct = None, pa.table({})
+    for name, key in keys.items():
+        encoded = _flat(key).dictionary_encode()
+        mine = np.asarray(encoded.indices.fill_null(-1)).astype(np.int64)
+        if places is None:
+            places, distinct = mine, pa.table({name: encoded.dictionary})
+            continue
+        there = (places >= 0) & (mine >= 0)
+        width = max(len(encoded.dictionary), 1)
+        both, numbers = np.unique(places[there] * width + mine[there], return_inverse=True)
+        places = np.full(len(mine), -1, dtype=np.int64)
+        places[there] = numbers
+        distinct = distinct.take(both // width).append_column(name, encoded.dictionary.take(both % width))
+    return places, distinct
 
 
 def _of_view(asked: _Asked, spec: ServiceSpec, view: FeatureView, file: Path) -> dict[str, Any] | None:
@@ -114,21 +114,45 @@ def _of_view(asked: _Asked, spec: ServiceSpec, view: FeatureView, file: Path) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = spec.view_keys[view.name]
+    names = tuple(spec.view_keys[view.name])
     columns = spec.of(view.name)
-    table = pq.read_table(file, columns=list(dict.fromkeys([*names, *view.times, *(c.feature for c in columns)])))
+    wanted = list(dict.fromkeys([*names, *view.times, *(c.feature for c in columns)]))
+    texts = [k.name for k in view.keys if k.dtype == "string"]
+    table = pq.read_table(file, columns=wanted, read_dictionary=texts)
     moments = _micros(table[view.at])
-    places, distinct = asked.codes(names)
-    starts = _starts([_flat(table[n]) for n in names])
+    keyed = [_flat(table[n].unify_dictionaries()) for n in names]
+    starts = _starts([k.indices if n in texts else k for n, k in zip(names, keyed, strict=True)])
     if not _sorted(starts, moments, None if view.created is None else _micros(table[view.created])):
         return None
-    group_of = _groups(distinct, table.select(list(names)).take(starts) if len(starts) else table.select(list(names)))
+    of_groups = [k.take(starts) for k in keyed]
+    places, distinct = asked.codes(names)
+    group_of = _groups(distinct, [k.dictionary_decode() if n in texts else k for n, k in zip(names, of_groups, strict=True)])
     if group_of is None:
         return None
     ends = np.append(starts[1:], len(moments))
     found = _newest(asked, places, group_of, starts, ends, moments, spec.ttl_s[view.name])
-    rows = pa.array(found, mask=found < 0)
-    return {c.name: _flat(table[c.feature]).take(rows) for c in columns}
+    return {c.name: taken for c, taken in zip(columns, _taken([table[c.feature] for c in columns], found), strict=True)}
+
+
+def _taken(columns: Sequence[Any], places: Any) -> list[Any]:
+    """The values at `places`, nothing where that is -1."""
+    import numpy as np
+    import pyarrow as pa
+
+    nothing = places < 0
+    valid = pa.py_buffer(np.packbits(~nothing, bitorder="little"))
+    empty = int(nothing.sum())
+    rows = None
+    found = []
+    for column in map(_flat, columns):
+        if len(column) and not column.null_count and pa.types.is_floating(column.type):
+            values = np.asarray(column).take(places, mode="clip")
+            values[nothing] = np.nan
+            found.append(pa.Array.from_buffers(column.type, len(places), [valid, pa.py_buffer(values)], empty))
+            continue
+        rows = pa.array(places, mask=nothing) if rows is None else rows
+        found.append(column.take(rows))
+    return found
 
 
 def _newest(
@@ -147,20 +171,19 @@ def _newest(
     behind = np.append(ends[group_of], 0)
     begins[:-1][group_of < 0] = -1
     behind[:-1][group_of < 0] = 0
-    last = len(moments) - 1
     for low in range(0, len(places), _BLOCK):
         block = slice(low, low + _BLOCK)
         place, when = places[block], asked.when[block]
-        position, end = begins[place], behind[place]
+        position, end = begins.take(place), behind.take(place)
         first = position.copy()
         for step in steps:
             further = position + step
-            fits = further < end
-            fits &= moments.take(further, mode="clip") <= when
-            position = np.where(fits, further, position)
+            fits = moments.take(further, mode="clip") <= when
+            fits &= further < end
+            np.copyto(position, further, where=fits)
         there = position > first
         if ttl_s is not None:
-            there &= moments.take(np.clip(position, 0, last)) >= when - round(ttl_s * 1_000_000)
+            there &= moments.take(position, mode="clip") >= when - round(ttl_s * 1_000_000)
         if asked.nowhen is not None:
             there &= ~asked.nowhen[block]
         found[block] = np.where(there, position, -1)
@@ -198,26 +221,28 @@ def _sorted(starts: Any, moments: Any, created: Any | None) -> bool:
     return bool((created[ties + 1] >= created[ties]).all())
 
 
-def _groups(distinct: Any, of_rows: Any) -> Any | None:
+def _groups(distinct: pa.Table, of_rows: Sequence[Any]) -> Any | None:
     """For each of the distinct keys its place among the keys of sorted rows, -1 where they have none.
 
     None where a key stands at two places, so that the rows are not sorted, or the types differ.
     """
     import numpy as np
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    if distinct.schema.types != of_rows.schema.types:
+    if distinct.schema.types != [key.type for key in of_rows]:
         return None
-    if of_rows.num_columns == 1:
-        values = _flat(of_rows.column(0))
-        if len(values.unique()) != len(values):
+    if len(of_rows) == 1:
+        (key,) = of_rows
+        if not pc.all(pc.less(key.slice(0, max(len(key) - 1, 0)), key.slice(1)), min_count=0).as_py():
             return None
-        return np.asarray(pc.index_in(_flat(distinct.column(0)), value_set=values).fill_null(-1)).astype(np.int64)
-    counted = of_rows.append_column("row_", [np.arange(of_rows.num_rows)])
-    if of_rows.group_by(of_rows.column_names).aggregate([]).num_rows != of_rows.num_rows:
+        return np.asarray(pc.index_in(_flat(distinct.column(0)), value_set=key).fill_null(-1)).astype(np.int64)
+    names = distinct.column_names
+    rows = pa.table(dict(zip(names, of_rows, strict=True)))
+    if rows.group_by(names).aggregate([]).num_rows != rows.num_rows:
         return None
-    numbered = distinct.append_column("place_", [np.arange(distinct.num_rows)])
-    met = numbered.join(counted, keys=list(of_rows.column_names), join_type="inner")
+    numbered = distinct.append_column("place_", pa.array(np.arange(distinct.num_rows)))
+    met = numbered.join(rows.append_column("row_", pa.array(np.arange(rows.num_rows))), keys=names, join_type="inner")
     found = np.full(distinct.num_rows, -1, dtype=np.int64)
     found[np.asarray(met["place_"])] = np.asarray(met["row_"])
     return found
