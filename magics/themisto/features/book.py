@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,7 +18,7 @@ from themisto.features.records import Freshness, Quarantine, RegisteredView, Ser
 from themisto.features.resolve import as_said
 from themisto.types import Model, Sha256, utcnow
 
-__all__ = ["Book", "change_book", "read_book", "there_are"]
+__all__ = ["Book", "BookFile", "change_book", "read_book", "there_are"]
 
 
 class Book(Model):
@@ -106,6 +107,37 @@ class Book(Model):
             self.pushed[name] = version, change(name, data)
 
 
+class BookFile:
+    """The book below a folder, kept in memory: read again once another connection has changed it, or the file.
+
+    What it gives is shared by all who read: nobody changes it, `change_book` changes one of its own.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._reading = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._seen: tuple[Any, ...] = ()
+        self._book = Book()
+
+    def read(self) -> Book:
+        with self._reading:
+            try:
+                file = (self._home / "registry.db").stat()
+            except FileNotFoundError:
+                return read_book(self._home)
+            if self._connection is None or self._seen[:2] != (file.st_dev, file.st_ino):
+                if self._connection is not None:
+                    self._connection.close()
+                self._connection = _connected(self._home)
+                self._seen = ()
+            seen = file.st_dev, file.st_ino, self._connection.execute("PRAGMA data_version").fetchone()[0]
+            if self._seen != seen:
+                self._book = _read(self._connection)
+                self._seen = seen
+            return self._book
+
+
 def read_book(home: Path) -> Book:
     """The book below a folder; an empty one where there is none."""
     with _opened(home) as con:
@@ -130,12 +162,17 @@ def there_are(names: Mapping[str, Any]) -> str:
 @contextmanager
 def _opened(home: Path) -> Iterator[sqlite3.Connection]:
     home.mkdir(parents=True, exist_ok=True)
-    con = sqlite3.connect(home / "registry.db", timeout=10, isolation_level=None)
+    con = _connected(home)
     try:
-        con.execute("CREATE TABLE IF NOT EXISTS book (id INTEGER PRIMARY KEY, content TEXT NOT NULL)")
         yield con
     finally:
         con.close()
+
+
+def _connected(home: Path) -> sqlite3.Connection:
+    con = sqlite3.connect(home / "registry.db", timeout=10, isolation_level=None, check_same_thread=False)
+    con.execute("CREATE TABLE IF NOT EXISTS book (id INTEGER PRIMARY KEY, content TEXT NOT NULL)")
+    return con
 
 
 def _read(con: sqlite3.Connection) -> Book:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from themisto.errors import NotFound
-from themisto.features.book import Book, change_book, read_book, there_are
+from themisto.features.book import Book, BookFile, change_book, there_are
 from themisto.features.erasing import key_in
 from themisto.features.expectations import rules_of
 from themisto.features.judging import quarantined_keys
@@ -45,13 +45,15 @@ class LocalRegistry:
     def __init__(self, home: Path) -> None:
         self._home = home / "features"
         self._rows = LocalRows(self._home)
+        self._file = BookFile(self._home)
+        self._services: tuple[Book, dict[str, ServiceSpec]] = (Book(), {})
 
     @cached_property
     def _store(self) -> SqliteStore:
         return SqliteStore(self._home / "online.db")
 
     def _book(self) -> Book:
-        return read_book(self._home)
+        return self._file.read()
 
     def _change(self, edit: Callable[[Book], None]) -> None:
         change_book(self._home, edit)
@@ -143,8 +145,16 @@ class LocalRegistry:
         return [book.as_said(book.services[name][-1]) for name in sorted(book.services) if book.services[name]]
 
     def service(self, ref: str) -> ServiceSpec:
-        name, version = split_ref(ref)
         book = self._book()
+        if self._services[0] is not book:
+            self._services = book, {}
+        known = self._services[1]
+        if ref not in known:
+            known[ref] = self._service(book, ref)
+        return known[ref]
+
+    def _service(self, book: Book, ref: str) -> ServiceSpec:
+        name, version = split_ref(ref)
         found = [s for s in book.services.get(name, []) if version in (None, s.version)]
         if not found:
             raise NotFound(f"There is no feature service '{ref}'.", there_are(book.services))

@@ -109,8 +109,10 @@ def encode_key(columns: Sequence[Column], values: Sequence[Any]) -> str:
     >>> encode_key([Column(name="origin", dtype="string")], ["JFK"])
     'JFK'
     """
+    if len(columns) == 1 == len(values):
+        return _key_text(columns[0], values[0])
     parts = [_key_text(c, v) for c, v in zip(columns, values, strict=True)]
-    return parts[0] if len(parts) == 1 else "".join(f"{len(p)}:{p}" for p in parts)
+    return "".join(f"{len(p)}:{p}" for p in parts)
 
 
 def _key_text(column: Column, value: Any) -> str:

@@ -27,6 +27,8 @@ _TYPES: dict[Dtype, str] = {
     "float64": "REAL",
     "timestamp": "INTEGER",
 }  # what is not named: TEXT
+_HOWS = 1000
+_AT_ONCE = 256  # keys in one statement
 _BATCH = 5000  # rows in one transaction: readers never wait, other writers wait milliseconds
 
 
@@ -44,7 +46,8 @@ class SqliteStore:
         self._reading = threading.Lock()
         self._writer = self._connect()
         self._reader = self._connect()
-        self._selects: dict[Any, tuple[str, _Codec]] = {}
+        self._cursor = self._reader.cursor()
+        self._hows: dict[int, _How] = {}
 
     @classmethod
     def from_url(cls, url: str) -> SqliteStore:
@@ -100,31 +103,60 @@ class SqliteStore:
         return count
 
     def read(self, table: OnlineTable, keys: Sequence[str]) -> list[Row | None]:
+        how = self._how(table)
+        now = time.time_ns() // 1000
+        try:
+            with self._reading:
+                if len(keys) == 1:
+                    rows = self._cursor.execute(how.of_one, (keys[0], now, 1)).fetchall()
+                    return [how.decoded(rows[0]) if rows else None]
+                if table.online.keep == 1:  # one statement: each takes the file's lock anew
+                    return self._newest(how, keys, now)
+        except sqlite3.OperationalError as error:
+            raise _told(error, "read") from error
         return [rows[0] if rows else None for rows in self.history(table, keys, 1)]
 
+    def _newest(self, how: _How, keys: Sequence[str], now: int) -> list[Row | None]:
+        """The newest row of each key; a late event's may be there beside it until the next write."""
+        found: dict[str, Row] = {}
+        for start in range(0, len(keys), _AT_ONCE):
+            some = keys[start : start + _AT_ONCE]
+            width = 1 << (len(some) - 1).bit_length()  # few statements, so that all stay prepared
+            asked = (now, *some, *some[-1:] * (width - len(some)))
+            for row in self._cursor.execute(how.of_many(width), asked).fetchall():
+                before = found.get(row[0])
+                if before is None or row[1] > before[1]:
+                    found[row[0]] = row
+        if how.decoded.places:
+            found = {key: how.decoded(row) for key, row in found.items()}
+        return [found.get(key) for key in keys]
+
     def history(self, table: OnlineTable, keys: Sequence[str], count: int) -> list[list[Row]]:
-        select, decoded = self._select(table)
+        how = self._how(table)
         now = time.time_ns() // 1000
         found: dict[str, list[Row]] = {}
-        with self._reading, _ours("read"):
-            for key in keys:
-                if key not in found:
-                    found[key] = self._reader.execute(select, (key, now, count)).fetchall()
-        if decoded.places:
-            found = {key: [decoded(row) for row in rows] for key, rows in found.items()}
+        try:
+            with self._reading:
+                self._cursor.execute("BEGIN")
+                try:
+                    for key in keys:
+                        if key not in found:
+                            found[key] = self._cursor.execute(how.of_one, (key, now, count)).fetchall()
+                finally:
+                    self._cursor.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise _told(error, "read") from error
+        if how.decoded.places:
+            found = {key: [how.decoded(row) for row in rows] for key, rows in found.items()}
         return [found[key] for key in keys]
 
-    def _select(self, table: OnlineTable) -> tuple[str, _Codec]:
-        wanted = (table.name, table.columns)
-        known = self._selects.get(wanted)
-        if known is None:
-            names = ", ".join(["key_", "at_", "seq_", *(f'"{c.name}"' for c in table.columns)])
-            select = (
-                f'SELECT {names} FROM "{table.name}" WHERE key_ = ? '  # noqa: S608 - identifiers by whitelist
-                "AND (until_ IS NULL OR until_ > ?) ORDER BY at_ DESC LIMIT ?"
-            )
-            known = select, _Codec(table, to_store=False)
-            self._selects[wanted] = known
+    def _how(self, table: OnlineTable) -> _How:
+        """By identity: a table is made once and read many times, and comparing it costs more than a read."""
+        known = self._hows.get(id(table))
+        if known is None or known.table is not table:
+            if len(self._hows) >= _HOWS:
+                self._hows.clear()
+            known = self._hows[id(table)] = _How(table)
         return known
 
     def erase(self, table: OnlineTable, keys: Sequence[str]) -> None:
@@ -142,6 +174,27 @@ class SqliteStore:
         with self._writing, self._reading:
             self._reader.close()
             self._writer.close()
+
+
+class _How:
+    """How one table is read: statements and decoder, made once."""
+
+    def __init__(self, table: OnlineTable) -> None:
+        self.table = table
+        self.decoded = _Codec(table, to_store=False)
+        names = ", ".join(["key_", "at_", "seq_", *(f'"{c.name}"' for c in table.columns)])
+        lives = "(until_ IS NULL OR until_ > ?)"
+        self.of_one = (
+            f'SELECT {names} FROM "{table.name}" WHERE key_ = ? '  # noqa: S608 - identifiers by whitelist
+            f"AND {lives} ORDER BY at_ DESC LIMIT ?"
+        )
+        self._of_many = f'SELECT {names} FROM "{table.name}" WHERE {lives} AND key_ IN'  # noqa: S608 - as above
+        self._by_width: dict[int, str] = {}
+
+    def of_many(self, width: int) -> str:
+        if width not in self._by_width:
+            self._by_width[width] = f"{self._of_many} ({', '.join('?' * width)})"
+        return self._by_width[width]
 
 
 class _Codec:
@@ -170,6 +223,10 @@ def _ours(what: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            raise NotFound("This view has no online rows yet.", "Run %features materialize VIEW.") from error
-        raise Unavailable(f"The online store cannot be {what}: {error}.", "Try again in a moment.") from error
+        raise _told(error, what) from error
+
+
+def _told(error: sqlite3.OperationalError, what: str) -> NotFound | Unavailable:
+    if "no such table" in str(error):
+        return NotFound("This view has no online rows yet.", "Run %features materialize VIEW.")
+    return Unavailable(f"The online store cannot be {what}: {error}.", "Try again in a moment.")
