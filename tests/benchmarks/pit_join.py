@@ -106,7 +106,7 @@ def raw(folder: Path, views: int) -> Callable[[], pd.DataFrame]:
     """What a person would write who knows DuckDB, and about ties and the time to live."""
     joins = "".join(
         f" ASOF LEFT JOIN (SELECT * FROM '{folder}/v{n}.parquet' QUALIFY "
-        f"row_number() OVER (PARTITION BY id, \"at\" ORDER BY created DESC) = 1) v{n} ON e.id = v{n}.id AND e.at >= v{n}.at"
+        f'row_number() OVER (PARTITION BY id, "at" ORDER BY created DESC) = 1) v{n} ON e.id = v{n}.id AND e.at >= v{n}.at'
         for n in range(views)
     )
     columns = ", ".join(

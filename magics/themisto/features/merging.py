@@ -111,7 +111,6 @@ def _encoded(keys: Mapping[str, Any]) -> tuple[Any, pa.Table]:
 def _of_view(asked: _Asked, spec: ServiceSpec, view: FeatureView, file: Path) -> dict[str, Any] | None:
     """The view's columns for each entity row; None for a file that is not sorted, or has keys of another type."""
     import numpy as np
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     names = tuple(spec.view_keys[view.name])
@@ -126,7 +125,9 @@ def _of_view(asked: _Asked, spec: ServiceSpec, view: FeatureView, file: Path) ->
         return None
     of_groups = [k.take(starts) for k in keyed]
     places, distinct = asked.codes(names)
-    group_of = _groups(distinct, [k.dictionary_decode() if n in texts else k for n, k in zip(names, of_groups, strict=True)])
+    group_of = _groups(
+        distinct, [k.dictionary_decode() if n in texts else k for n, k in zip(names, of_groups, strict=True)]
+    )
     if group_of is None:
         return None
     ends = np.append(starts[1:], len(moments))

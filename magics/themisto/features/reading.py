@@ -11,7 +11,8 @@ from themisto.errors import Invalid
 from themisto.features.dtypes import micros, to_json
 from themisto.features.models import Column, Online
 from themisto.features.on_demand import with_on_demand
-from themisto.features.online import OnlineStore, OnlineTable, Row, encode_key, table_name
+from themisto.features.online import OnlineStore, OnlineTable, Row, table_name
+from themisto.features.prepared import Kept, Prepared
 from themisto.features.records import ServiceSpec
 from themisto.features.tiles import part_of, read_windows
 from themisto.types import Model, utcnow
@@ -61,41 +62,23 @@ def read_online(
     """
     if len(entities) > _LIMIT:
         raise Invalid(f"{len(entities)} entities in one request.", f"Ask for at most {_LIMIT}.")
-    _check_keys(spec, entities)
-    tables = tables or tables_of(spec)
+    how = _PREPARED(spec)
+    how.check(entities)
+    tables = tables or _TABLES(spec)
     now = clock()
-    parts = [
-        _part(store, tables[view], [c.feature for c in spec.of(view)], _keys(spec, view, entities), now)
-        for view in spec.views
-    ]
+    parts = [_part(store, tables[v], how.features[v], how.keys_of(v, entities), now) for v in how.views]
     if spec.max_age_s is not None and spec.on_missing != "last":
         limit = (now.timestamp() - spec.max_age_s) * 1_000_000
-        aging = [view not in spec.windows for view in spec.views]
+        aging = [view not in spec.windows for view in how.views]
         parts = [
             [None if row is None or (ages and row[1] < limit) else row for row in part]
             for part, ages in zip(parts, aging, strict=True)
         ]
-    widths = [len(spec.of(view)) for view in spec.views]
-    order = _order(spec)
-    rows, moments, incomplete = [], [], []
-    for i in range(len(entities)):
-        values: list[Any] = []
-        oldest = None
-        for part, width in zip(parts, widths, strict=True):
-            row = part[i]
-            if row is None:
-                values.extend([None] * width)
-                continue
-            values.extend(row[3:])
-            oldest = row[1] if oldest is None else min(oldest, row[1])
-        if any(part[i] is None for part in parts):
-            incomplete.append(i)
-        rows.append(_with_defaults(spec, [values[n] for n in order]))
-        moments.append(None if oldest is None else _moment(oldest))
-    found = Found.model_construct(rows=rows, event_times=moments, incomplete=tuple(incomplete))
+    rows, moments, incomplete = how.together(parts)
+    found = Found.model_construct(rows=rows, event_times=moments, incomplete=incomplete)
     if not view_times:
         return found
-    times = {v: [None if r is None else _moment(r[1]) for r in part] for v, part in zip(spec.views, parts, strict=True)}
+    times = {v: [None if r is None else _moment(r[1]) for r in part] for v, part in zip(how.views, parts, strict=True)}
     return found.model_copy(update={"view_times": times})
 
 
@@ -128,12 +111,6 @@ def cast_key(column: Column, value: Any) -> Any:
     return item
 
 
-def _keys(spec: ServiceSpec, view: str, entities: Sequence[Mapping[str, Any]]) -> list[str]:
-    columns = [k for k in spec.keys if k.name in spec.view_keys[view]]
-    columns.sort(key=lambda k: spec.view_keys[view].index(k.name))
-    return [encode_key(columns, [e[k.name] for k in columns]) for e in entities]
-
-
 def _part(
     store: OnlineStore, table: OnlineTable, features: Sequence[str], keys: Sequence[str], now: datetime
 ) -> list[Row | None]:
@@ -142,29 +119,9 @@ def _part(
     return [*read_windows(store, table, features, keys, micros(now))]
 
 
-def _check_keys(spec: ServiceSpec, entities: Sequence[Mapping[str, Any]]) -> None:
-    names = {k.name for k in spec.keys}
-    extra = {c.name for c in spec.request}
-    for entity in entities:
-        if not names <= entity.keys() <= names | extra:
-            missing = sorted(names - entity.keys()) or sorted(entity.keys() - names - extra)
-            what = "lacks" if names - entity.keys() else "has the unknown key"
-            raise Invalid(
-                f"An entity {what} {', '.join(missing)}.", f"{spec.ref} is read by {', '.join(sorted(names))}."
-            )
-
-
 def _moment(us: int) -> datetime:
     return datetime.fromtimestamp(us / 1_000_000, UTC)
 
 
-def _order(spec: ServiceSpec) -> list[int]:
-    """Place of each service column among the values read view by view."""
-    read = [c.name for view in spec.views for c in spec.of(view)]
-    return [read.index(c.name) for c in spec.columns]
-
-
-def _with_defaults(spec: ServiceSpec, values: list[Any]) -> list[Any]:
-    if spec.on_missing != "default":
-        return values
-    return [spec.stand_ins[c.name] if v is None else v for c, v in zip(spec.columns, values, strict=True)]
+_PREPARED = Kept(Prepared)
+_TABLES = Kept(tables_of)

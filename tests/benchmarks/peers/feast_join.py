@@ -31,9 +31,7 @@ made = [
         entities=[who],
         ttl=timedelta(days=7),
         schema=[Field(name=f"f{n}_{m}", dtype=Float64) for m in range(2)],
-        source=FileSource(
-            path=str(folder / f"v{n}.parquet"), timestamp_field="at", created_timestamp_column="created"
-        ),
+        source=FileSource(path=str(folder / f"v{n}.parquet"), timestamp_field="at", created_timestamp_column="created"),
     )
     for n in range(views)
 ]

@@ -28,7 +28,10 @@ if port:
         "port": int(port[0]),
         "keyspace": "feast",
         "protocol_version": 5,
-        "load_balancing": {"local_dc": "datacenter1", "load_balancing_policy": "TokenAwarePolicy(DCAwareRoundRobinPolicy)"},
+        "load_balancing": {
+            "local_dc": "datacenter1",
+            "load_balancing_policy": "TokenAwarePolicy(DCAwareRoundRobinPolicy)",
+        },
     }
 store = FeatureStore(
     config=RepoConfig(
