@@ -9,6 +9,7 @@ BENCHMARKS = [
     "load_ext",
     "pit_join",
     "online_read",
+    "cassandra_read",
     "compile_steps",
     "scheduled_notebook",
     "gateway",

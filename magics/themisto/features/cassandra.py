@@ -12,10 +12,11 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from themisto.errors import Invalid, MissingSetting, NotFound, Unavailable
@@ -42,6 +43,7 @@ _BATCH = 10  # partitions in one unlogged batch: more draw warnings
 _WINDOW = 64  # batches under way
 _TIMEOUT_S = 10.0
 _LONGEST_TTL_S = 630_720_000  # Cassandra's own: 20 years
+_HOWS = 1000
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
@@ -95,6 +97,7 @@ class CassandraStore:
             self._session = self._cluster.connect(keyspace)
         self._prepared: dict[tuple[str, str | None], Any] = {}
         self._preparing = threading.Lock()
+        self._hows: dict[int, _How] = {}
 
     @classmethod
     def from_url(cls, url: str) -> CassandraStore:
@@ -150,7 +153,9 @@ class CassandraStore:
             f'DELETE FROM "{table.name}" USING TIMESTAMP ? WHERE key_ = ? AND at_ < ?',  # noqa: S608 - as above
             table,
         )
-        count, under_way, source = 0, [], iter(rows)
+        inserted, trimmed = _binder(insert), _binder(trim)
+        count, source = 0, iter(rows)
+        under_way: deque[Any] = deque()
         with _ours():
             while part := list(islice(source, _BATCH)):
                 batch = BatchStatement(BatchType.UNLOGGED, consistency_level=insert.consistency_level)
@@ -159,38 +164,56 @@ class CassandraStore:
                         raise Invalid(f"A row of {len(row)} values for {width} columns.", "Materialize the view again.")
                     left = _left_s(row[1], table.online.ttl_s)
                     if left is not None:
-                        batch.add(insert, (*row, row[2], left))
+                        batch.add(inserted((*row, row[2], left)))
                 for key, at, sequence in _full(part, table.online.keep):
-                    batch.add(trim, (sequence, key, at))
+                    batch.add(trimmed((sequence, key, at)))
                 if len(batch):
                     under_way.append(self._session.execute_async(batch))
                 if len(under_way) >= _WINDOW:
-                    under_way.pop(0).result()
+                    under_way.popleft().result()
                 count += len(part)
             for future in under_way:
                 future.result()
         return count
 
     def read(self, table: OnlineTable, keys: Sequence[str]) -> list[Row | None]:
+        if len(keys) == 1:
+            try:
+                rows = self._session.execute(self._how(table).of_one, (keys[0], 1)).current_rows
+            except Exception as error:
+                raise _told(error) from error
+            return [rows[0] if rows and rows[0][2] is not None else None]
         return [rows[0] if rows else None for rows in self.history(table, keys, 1)]
 
     def history(self, table: OnlineTable, keys: Sequence[str], count: int) -> list[list[Row]]:
-        names = ", ".join(["key_", "at_", "seq_", *(f'"{c.name}"' for c in table.columns)])
-        start = f'SELECT {names} FROM "{table.name}" WHERE key_ '  # noqa: S608 - identifiers by whitelist
+        how = self._how(table)
         asked: list[tuple[Any, ...]]
         distinct = list(dict.fromkeys(keys))
         if len(distinct) == 1:
-            one, asked = self._prepare(f"{start}= ? LIMIT ?", table), [(distinct[0], count)]
+            statement, asked = how.of_one, [(distinct[0], count)]
         else:
-            one = self._prepare(f"{start}IN ? PER PARTITION LIMIT ?", table)
+            statement = how.of_many
             asked = [(distinct[i : i + _AT_ONCE], count) for i in range(0, len(distinct), _AT_ONCE)]
         found: dict[str, list[Row]] = {}
         with _ours():
-            for future in [self._session.execute_async(one, values) for values in asked]:
-                for row in future.result():
+            for future in [self._session.execute_async(statement, values) for values in asked]:
+                for row in future.result().current_rows:  # nothing is paged
                     if row[2] is not None:
                         found.setdefault(row[0], []).append(row)
         return [found.get(key, []) for key in keys]
+
+    def _how(self, table: OnlineTable) -> _How:
+        """The statements that read a table, by its identity: to compare tables costs more than to decode a row."""
+        known = self._hows.get(id(table))
+        if known is None or known.table is not table:
+            names = ", ".join(["key_", "at_", "seq_", *(f'"{c.name}"' for c in table.columns)])
+            start = f'SELECT {names} FROM "{table.name}" WHERE key_ '  # noqa: S608 - identifiers by whitelist
+            of_one = self._prepare(f"{start}= ? LIMIT ?", table)
+            known = _How(table, of_one, self._prepare(f"{start}IN ? PER PARTITION LIMIT ?", table))
+            if len(self._hows) >= _HOWS:
+                self._hows.clear()
+            self._hows[id(table)] = known
+        return known
 
     def erase(self, table: OnlineTable, keys: Sequence[str]) -> None:
         statement = self._prepare(
@@ -207,6 +230,7 @@ class CassandraStore:
             self._session.execute(f'DROP TABLE IF EXISTS "{table.name}"')
         with self._preparing:
             self._prepared = {k: p for k, p in self._prepared.items() if f'"{table.name}"' not in k[0]}
+            self._hows.clear()
 
     def close(self) -> None:
         self._cluster.shutdown()
@@ -224,6 +248,27 @@ class CassandraStore:
                     found.consistency_level = ConsistencyLevel.name_to_value[table.online.consistency]
                 self._prepared[wanted] = found
         return found
+
+
+class _How(NamedTuple):
+    table: OnlineTable
+    of_one: Any
+    of_many: Any
+
+
+def _binder(prepared: Any) -> Callable[[Sequence[Any]], Any]:
+    """Binds a value a column; the driver's own way looks each column up again, which takes it longer than the bytes."""
+    from cassandra.query import BoundStatement
+
+    kinds = [column.type.serialize for column in prepared.column_metadata]
+    version = prepared.protocol_version
+
+    def bind(values: Sequence[Any]) -> Any:
+        bound = BoundStatement(prepared)
+        bound.values = [None if v is None else as_bytes(v, version) for as_bytes, v in zip(kinds, values, strict=True)]
+        return bound
+
+    return bind
 
 
 def _left_s(at: int, ttl_s: float | None) -> int | None:
@@ -247,14 +292,21 @@ def _full(rows: Sequence[Row], keep: int) -> Iterator[tuple[str, int, int]]:
 
 @contextmanager
 def _ours() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _told(error) from error
+
+
+def _told(error: Exception) -> Exception:
+    """The driver's errors as ours; any other as it is."""
     from cassandra import DriverException, InvalidRequest, RequestExecutionException
     from cassandra.cluster import NoHostAvailable
 
-    try:
-        yield
-    except InvalidRequest as error:
+    if isinstance(error, InvalidRequest):
         if "unconfigured table" in str(error) or ("table" in str(error) and "does not exist" in str(error)):
-            raise NotFound("This view has no online rows yet.", "Run %features materialize VIEW.") from error
-        raise Unavailable(f"The online store refused a statement: {error}.", "Check its keyspace.") from error
-    except (DriverException, RequestExecutionException, NoHostAvailable) as error:
-        raise Unavailable(f"The online store does not answer: {error}.", "Try again in a moment.") from error
+            return NotFound("This view has no online rows yet.", "Run %features materialize VIEW.")
+        return Unavailable(f"The online store refused a statement: {error}.", "Check its keyspace.")
+    if isinstance(error, DriverException | RequestExecutionException | NoHostAvailable):
+        return Unavailable(f"The online store does not answer: {error}.", "Try again in a moment.")
+    return error

@@ -74,7 +74,7 @@ class CassandraNode:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write_config(self) -> None:
-        (self._folder / "tmp").mkdir()
+        (self._folder / "tmp").mkdir(parents=True)
         text = (HERE / "cassandra.yaml").read_text()
         for word, value in {"NATIVE": self._native, "STORAGE": self._storage, "DATA": self._folder}.items():
             text = text.replace(f"@{word}@", str(value))
