@@ -64,9 +64,9 @@ def _services(settings: Deployment) -> int:
     lost = losses(settings.folder("gateway") / "predictions")
     table.add_row("prediction log", str(lost))
     table.add_row("isolation", f"none, limits advisory: {reason}" if reason else "own uid, mounts and limits")
-    streams, flowing = _streams(bool(settings.streams), settings.ports.streams)
+    streams, flowing = _streams(declared=bool(settings.streams), port=settings.ports.streams)
     table.add_row("streams", streams)
-    topics, read = _streams(bool(settings.feature_topics), settings.ports.feature_streams)
+    topics, read = _streams(declared=bool(settings.feature_topics), port=settings.ports.feature_streams)
     table.add_row("topics into views", topics)
     told, delivered = _events(settings)
     table.add_row("events", told)
@@ -74,7 +74,7 @@ def _services(settings: Deployment) -> int:
     return 0 if well and delivered and flowing and read else 1
 
 
-def _streams(declared: bool, port: int) -> tuple[str, bool]:
+def _streams(*, declared: bool, port: int) -> tuple[str, bool]:
     """How each stream does, as their process tells."""
     if not declared:
         return "none declared", True

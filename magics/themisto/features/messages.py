@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import NonNegativeInt
@@ -30,6 +30,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _RANGES: Mapping[Dtype, int] = {"int32": 2**31, "int64": 2**63}
 _LATEST = 10**18
+_SCALE, _EXACT = Decimal("1e-9"), Context(prec=60)
 _FLOAT32_MAX = 3.4028234663852886e38
 _WORDS: Sequence[tuple[type, str]] = (
     (bool, "true or false"), (int, "an integer"), (float, "a number"), (Decimal, "a number"), (str, "text"),
@@ -148,7 +149,11 @@ def _plain(dtype: Dtype, value: Any) -> Any:
         if isinstance(value, bool):
             raise TypeError
         number = Decimal(value) if isinstance(value, int | str | Decimal) else Decimal(str(value))
-        if not number.is_finite() or (number and number.adjusted() > 28) or number != number.quantize(Decimal("1e-9")):
+        if (
+            not number.is_finite()
+            or (number and number.adjusted() > 28)
+            or number != number.quantize(_SCALE, context=_EXACT)
+        ):
             raise ValueError
         return number
     if dtype.startswith("list"):

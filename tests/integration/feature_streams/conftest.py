@@ -16,11 +16,12 @@ import pytest
 from pydantic import SecretStr
 from tests.integration.features.conftest import Bench as FeaturesBench
 from tests.integration.features.conftest import answers, wait_until
-from tests.integration.streams.conftest import kafka  # noqa: F401 - a fixture
+from tests.integration.streams import conftest as streams
 
 from themisto.types import new_ulid
 from themisto_hub.settings import Deployment, Keys
 
+kafka = streams.kafka  # the fixture
 GROUP = "data-science"
 KEY = "key-of-the-consumer"
 TOPICS = {GROUP: ("t-*",), "elsewhere": ()}
@@ -41,9 +42,8 @@ class Bench(FeaturesBench):
         from confluent_kafka.admin import AdminClient, NewTopic
 
         name = f"t-{new_ulid().lower()}"
-        for future in (
-            AdminClient({"bootstrap.servers": self.kafka}).create_topics([NewTopic(name, partitions, 1)]).values()
-        ):
+        admin = AdminClient({"bootstrap.servers": self.kafka})  # held until the answers are there
+        for future in admin.create_topics([NewTopic(name, partitions, 1)]).values():
             future.result(30)
         return name
 
@@ -86,7 +86,7 @@ class Bench(FeaturesBench):
         return codes
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def bench(kafka: str, tmp_path_factory: pytest.TempPathFactory, free_base: Callable[[], int]) -> Iterator[Bench]:
     bench = Bench(tmp_path_factory.mktemp("topics"), free_base(), kafka)
     bench.start_control()

@@ -13,7 +13,7 @@ from tests.integration.feature_streams.conftest import GROUP, Bench, metric
 from tests.integration.features.conftest import wait_until
 
 import themisto
-from themisto.errors import Refused
+from themisto.errors import NotFound, Refused
 from themisto.features.service import Features
 from themisto.types import new_ulid, utcnow
 
@@ -51,7 +51,10 @@ def until_read(features: Features, view: str, seconds: float = 60) -> None:
 
 def online(features: Features, service: str, *who: str) -> list[Any]:
     column = features.service(service).columns[0].name
-    found = features.get(service, who=list(who))[column]
+    try:
+        found = features.get(service, who=list(who))[column]
+    except NotFound:  # the stream has not begun
+        return []
     return [None if pd.isna(value) else value for value in found]
 
 
@@ -331,7 +334,7 @@ def test_transform_makes_the_rows_on_the_server(bench: Bench, features: Features
     sample = pd.DataFrame(
         {"who": ["x"], "at": pd.to_datetime(["2023-01-01"], utc=True), "cents": [1], "kind": ["card"], "raw": ["1"]}
     )
-    sql = "SELECT who, at, cents / 100.0 AS balance, raw::BIGINT AS code FROM source WHERE kind = 'card'"
+    sql = """SELECT who, "at", cents / 100.0::DOUBLE AS balance, raw::BIGINT AS code FROM source WHERE kind = 'card'"""
     view = balances(themisto.Topic(topic, times="ms"), name, features=None, source=sample, transform=sql)
     service = apply(features, view)
     good = {"who": "a", "at": 1704067200000, "cents": 250, "kind": "card", "raw": "5"}

@@ -51,6 +51,14 @@ class Pushing:
             _log.warning("push %s waits for the online store: %s", push, error)
             return self._pushed(push)
 
+    def make_ready(self, group: str, name: str) -> None:
+        """Have tables online for what will come: who is read before it does is an entity without a row."""
+        with self._control.db.read() as session:
+            models = [lookup.view_model(v) for v in lookup.view_versions(session, group, name)]
+            targets = fillable(models, lookup.pinned(session, group, name))
+        for view in targets:
+            self._online.write(OnlineTable.of(view, group), [])
+
     def catch_up(self, group: str, name: str) -> None:
         """Bring online what of the view waits for it. Raises Unavailable."""
         with self._control.db.read() as session:

@@ -77,6 +77,8 @@ class Streaming:
         """
         try:
             self._pushing.catch_up(group, name)
+            if any(stretch.since is None for stretch in batch.stretches):
+                self._pushing.make_ready(group, name)
             if draft is not None:
                 done = self._pushing.push(
                     caller, group, name, draft, None, also=lambda session, row: self._advance(session, row, batch)
