@@ -11,7 +11,16 @@ from themisto.features.changes import Change, Effect
 from themisto.features.findings import Findings
 from themisto.features.models import Entity
 from themisto.features.promises import in_words, kept
-from themisto.features.records import Erasure, Freshness, Materialization, Pushed, RegisteredView, ServiceSpec, ViewData
+from themisto.features.records import (
+    Erasure,
+    Freshness,
+    Materialization,
+    Pushed,
+    RegisteredView,
+    ServiceSpec,
+    Streamed,
+    ViewData,
+)
 from themisto.types import utcnow
 
 if TYPE_CHECKING:
@@ -80,6 +89,10 @@ def shown(registered: RegisteredView) -> Card:
         "event time": view.at,
         "holds": "until the next" if view.ttl_s is None else f"{view.ttl_s:g} s",
     }
+    if view.stream is not None:
+        facts["topic"] = str(view.stream)
+        if registered.freshness and registered.freshness.stream:
+            facts["stream"] = _streamed(registered.freshness.stream)
     if view.expect:
         facts["expects"] = [f"{e.column} {word}" for e in view.expect for word in e.says]
     if view.windows is not None:
@@ -193,17 +206,25 @@ def freshness(rows: Sequence[Freshness]) -> Table:
     """How far each view reaches, and whether that is what it promises."""
     now = utcnow()
     names = ["view", "offline to", "online to", "online rows", "materialized", "promise", "kept", "in quarantine"]
+    streaming = any(r.stream for r in rows)
     return Table(
-        names,
+        [*names, "stream"] if streaming else names,
         [
             [
                 *(r.view, r.offline_to, r.online_to, r.online_rows, r.materialized_at),
                 *(None if r.fresh_s is None else in_words(r.fresh_s), kept(r, now) or None, r.quarantined),
+                *([_streamed(r.stream) if r.stream else None] if streaming else []),
             ]
             for r in rows
         ],
         title="Freshness (UTC)",
     )
+
+
+def _streamed(stream: Streamed) -> str:
+    waiting = "" if stream.lag is None else f"; {stream.lag} waiting"
+    poison = f"; {stream.poisoned} messages were no rows" if stream.poisoned else ""
+    return f"{stream.topic}: {stream.problem.rstrip('.') or 'running'}{waiting}{poison}"
 
 
 def checked(service: str, found: Findings) -> Listing:

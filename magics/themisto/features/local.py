@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from themisto.errors import NotFound
+from themisto.errors import MissingSetting, NotFound
 from themisto.features.book import Book, change_book, read_book, there_are
 from themisto.features.erasing import key_in
 from themisto.features.expectations import rules_of
@@ -25,6 +25,7 @@ from themisto.features.records import (
     Freshness,
     Materialization,
     OnlineRows,
+    PoisonedMessage,
     Pushed,
     RegisteredView,
     ServiceSpec,
@@ -67,6 +68,12 @@ class LocalRegistry:
         return entities[name]
 
     def put_view(self, view: FeatureView) -> RegisteredView:
+        if view.stream is not None:
+            raise MissingSetting(
+                f"'{view.name}' has a topic, and nobody reads topics on this machine.",
+                "Set THEMISTO_URL: a workbench does; or leave stream= out and push its rows.",
+            )
+
         def edit(book: Book) -> None:
             book.entities.setdefault(view.entity.name, view.entity)
             versions = book.views.setdefault(view.name, [])
@@ -158,6 +165,9 @@ class LocalRegistry:
 
     def quarantine(self, view: RegisteredView) -> list[Path]:
         return self._rows.quarantined(view.view.name, view.data.quarantined) if view.data else []
+
+    def poison(self, view: RegisteredView) -> list[PoisonedMessage]:
+        return []
 
     def materialize(
         self, view: str, since: datetime | None, until: datetime | None, *, full: bool = False, watch: Watch = ignored

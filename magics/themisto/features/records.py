@@ -20,11 +20,13 @@ __all__ = [
     "Freshness",
     "Materialization",
     "OnlineRows",
+    "PoisonedMessage",
     "Pushed",
     "Quarantine",
     "RegisteredView",
     "ServiceColumn",
     "ServiceSpec",
+    "Streamed",
     "ViewData",
 ]
 
@@ -210,6 +212,31 @@ class Erasure(Model):
     done_at: UtcTime | None = None
 
 
+class PoisonedMessage(Model):
+    """A message of a view's topic that is no row of it: where it stands, and why."""
+
+    topic: str
+    partition: NonNegativeInt
+    offset: NonNegativeInt
+    size_bytes: NonNegativeInt
+    reason: str
+    at: UtcTime
+
+
+class Streamed(Model):
+    """How the topic comes into a view.
+
+    lag: messages that wait; None before it was measured. problem: why it does not go on right now; empty if it does.
+    reached: the newest event time that came by it. poisoned: messages that were no rows, ever.
+    """
+
+    topic: str
+    lag: NonNegativeInt | None = None
+    problem: str = ""
+    reached: UtcTime | None = None
+    poisoned: NonNegativeInt = 0
+
+
 class Freshness(Model):
     """How far a view reaches, offline and online.
 
@@ -225,6 +252,7 @@ class Freshness(Model):
     materialized_at: UtcTime | None = None
     fresh_s: float | None = None
     quarantined: NonNegativeInt = 0
+    stream: Streamed | None = None
 
 
 class RegisteredView(Model):

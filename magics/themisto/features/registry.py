@@ -13,6 +13,7 @@ from themisto.features.records import (
     Freshness,
     Materialization,
     OnlineRows,
+    PoisonedMessage,
     Pushed,
     RegisteredView,
     ServiceSpec,
@@ -69,6 +70,10 @@ class Registry(Protocol):
 
     def file(self, view: RegisteredView) -> Path:
         """The view's rows. Raises NotFound if it has none."""
+        ...
+
+    def poison(self, view: RegisteredView) -> list[PoisonedMessage]:
+        """Messages of the view's topics that were no rows, the newest first."""
         ...
 
     def quarantine(self, view: RegisteredView) -> list[Path]:

@@ -21,6 +21,7 @@ from themisto.features.records import (
     Freshness,
     Materialization,
     OnlineRows,
+    PoisonedMessage,
     Pushed,
     RegisteredView,
     ServiceSpec,
@@ -35,6 +36,7 @@ _TRANSFER_S = 600.0
 _MATERIALIZE_S = 3600.0
 _VIEWS = TypeAdapter(list[RegisteredView])
 _SERVICES = TypeAdapter(list[ServiceSpec])
+_POISON = TypeAdapter(list[PoisonedMessage])
 _FRESHNESS = TypeAdapter(list[Freshness])
 
 
@@ -109,6 +111,9 @@ class RemoteRegistry:
     def quarantine(self, view: RegisteredView) -> list[Path]:
         quarantined = view.data.quarantined if view.data else ()
         return [self._fetched(view.view.name, "quarantine", q.sha256) for q in quarantined]
+
+    def poison(self, view: RegisteredView) -> list[PoisonedMessage]:
+        return _POISON.validate_python(self._control.get(f"features/views/{view.view.name}/poison", **self._group))
 
     def _fetched(self, name: str, what: str, sha256: str) -> Path:
         path = self._cache / f"{sha256}.parquet"

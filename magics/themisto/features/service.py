@@ -271,11 +271,21 @@ class Features:
         return found
 
     def quarantine(self, view: str) -> pd.DataFrame:
-        """Rows that are not as the view expects; a column says why. None of them is in a join or online."""
-        from themisto.features.judging import quarantined
+        """Rows that are not as the view expects; a column says why. None of them is in a join or online.
+
+        Of a view with a topic the messages that were no rows, too: `_topic`, `_partition` and `_offset` say which ones.
+        """
+        from themisto.features.judging import REASON, quarantined, with_messages
 
         registered = self.registry.view(view)
-        return quarantined(registered.view, self.registry.quarantine(registered))
+        rows = quarantined(registered.view, self.registry.quarantine(registered))
+        if registered.view.stream is None:
+            return rows
+        poison = [
+            {"_topic": p.topic, "_partition": p.partition, "_offset": p.offset, REASON: p.reason}
+            for p in self.registry.poison(registered)
+        ]
+        return with_messages(rows, poison)
 
     def list(self) -> tuple[Sequence[RegisteredView], Sequence[ServiceSpec]]:
         """The newest version of each view and each service."""
