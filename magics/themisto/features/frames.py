@@ -20,7 +20,7 @@ _TIME = "datetime64[us, UTC]"
 
 
 def entities_in(spec: ServiceSpec, given: Mapping[str, Any]) -> tuple[Sequence[Mapping[str, Any]], pd.DataFrame]:
-    """Keys as they were given, a value or a list each, a row an entity. Raises Invalid for others than the service's."""
+    """Keys as they were given, a value or a list each, a row an entity. Raises Invalid for others than its keys."""
     import pandas as pd
 
     by_name = {k.name: k for k in (*spec.keys, *spec.request)}
