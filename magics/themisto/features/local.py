@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from themisto.errors import MissingSetting, NotFound
+from themisto.features.answers import Answer, answer_of
 from themisto.features.book import Book, change_book, read_book, there_are
 from themisto.features.erasing import key_in
 from themisto.features.expectations import rules_of
@@ -19,12 +20,11 @@ from themisto.features.models import Entity, FeatureService, FeatureView
 from themisto.features.nouns import split_ref
 from themisto.features.on_demand import check_on_demand
 from themisto.features.online import OnlineTable
-from themisto.features.reading import as_json, read_online
+from themisto.features.readings import read_service
 from themisto.features.records import (
     Erasure,
     Freshness,
     Materialization,
-    OnlineRows,
     PoisonedMessage,
     Pushed,
     RegisteredView,
@@ -224,17 +224,16 @@ class LocalRegistry:
         for batch in found.rows():
             yield write_rows(self._store, table, batch)
 
-    def read(self, ref: str, entities: Sequence[Mapping[str, Any]], *, view_times: bool = False) -> OnlineRows:
+    def read(
+        self,
+        ref: str,
+        entities: Sequence[Mapping[str, Any]],
+        *,
+        features: Sequence[str] | None = None,
+        history: int | None = None,
+    ) -> Answer:
         spec = self.service(ref)
-        found = read_online(self._store, spec, entities, view_times=view_times)
-        names, rows = as_json(spec, found.rows, entities)
-        return OnlineRows(
-            service=spec.ref,
-            columns=names,
-            rows=rows,
-            event_times=found.event_times,
-            view_times=found.view_times,
-        )
+        return answer_of(read_service(self._store, spec, entities, features=features, history=history))
 
     def freshness(self) -> list[Freshness]:
         book = self._book()

@@ -56,7 +56,10 @@ def _materialize(magics: FeaturesMagics, args: argparse.Namespace, cell: str | N
 
 
 def _get(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
-    return magics.wb.features.get(args.service, as_of=args.as_of, **key_values(args.keys))
+    only = [name for name in args.only.split(",") if name] if args.only is not None else None
+    return magics.wb.features.get(
+        args.service, as_of=args.as_of, features=only, history=args.last, **key_values(args.keys)
+    )
 
 
 def _freshness(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
@@ -111,6 +114,8 @@ _parser = _verbs.add_parser("get", help="the newest features of one entity")
 _parser.add_argument("service")
 _parser.add_argument("keys", nargs="+", metavar="KEY=VALUE")
 _parser.add_argument("--as-of", metavar="TIME", help="as they were then, from the offline store")
+_parser.add_argument("--last", type=int, metavar="N", help="the last N values instead of the newest one")
+_parser.add_argument("--only", metavar="FEATURE,…", help="only these features")
 _parser.set_defaults(handler=_get)
 _parser = _verbs.add_parser("erase", help="remove one entity, online and offline, for ever")
 _parser.add_argument("entity")
@@ -157,7 +162,9 @@ def _complete(magics: FeaturesMagics, words: Sequence[str]) -> Iterable[str]:
         "materialize": lambda: _views(magics) if len(done) == 1 else ["--since", "--until", "--full"],
         "apply": lambda: [*_variables(magics, _APPLIED), "--dry-run"],
         "push": lambda: _views(magics) if len(done) == 1 else _variables(magics, ("DataFrame",)),
-        "get": lambda: _services(magics) if len(done) == 1 else [*_keys(magics, done[1]), "--as-of"],
+        "get": lambda: (
+            _services(magics) if len(done) == 1 else [*_keys(magics, done[1]), "--as-of", "--last", "--only"]
+        ),
         "check": lambda: _services(magics) if len(done) == 1 else _CHECK,
         "list": list,
         "freshness": list,

@@ -19,7 +19,6 @@ __all__ = [
     "Erasure",
     "Freshness",
     "Materialization",
-    "OnlineRows",
     "PoisonedMessage",
     "Pushed",
     "Quarantine",
@@ -283,17 +282,3 @@ class Materialization(Model):
     requested_by: str = ""
     created_at: UtcTime
     updated_at: UtcTime = Field(default_factory=utcnow)
-
-
-class OnlineRows(Model):
-    """The newest features of some entities, one row each, in the order asked.
-
-    event_times: of each row the oldest event time of the views behind it; None where there is nothing.
-    view_times: of each view the event time a row, if asked for.
-    """
-
-    service: str
-    columns: tuple[str, ...]
-    rows: list[list[Json]]
-    event_times: list[UtcTime | None]
-    view_times: Mapping[str, list[UtcTime | None]] = {}

@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from themisto.features.answers import Answer
 from themisto.features.models import Entity, FeatureService, FeatureView
 from themisto.features.records import (
     Erasure,
     Freshness,
     Materialization,
-    OnlineRows,
     PoisonedMessage,
     Pushed,
     RegisteredView,
@@ -92,6 +92,18 @@ class Registry(Protocol):
         """
         ...
 
-    def read(self, ref: str, entities: Sequence[Mapping[str, Any]], *, view_times: bool = False) -> OnlineRows: ...
+    def read(
+        self,
+        ref: str,
+        entities: Sequence[Mapping[str, Any]],
+        *,
+        features: Sequence[str] | None = None,
+        history: int | None = None,
+    ) -> Answer:
+        """What is online of some entities, each with the same columns; history: so many last values of each.
+
+        features: only these; default: all, the on-demand ones too if the entities bring what they are computed of.
+        """
+        ...
 
     def freshness(self) -> list[Freshness]: ...

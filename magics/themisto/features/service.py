@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from themisto.errors import Failed, Invalid, NotFound
 from themisto.features.changes import Change, change_of, change_of_service
-from themisto.features.dtypes import from_json
 from themisto.features.models import Entity, FeatureService, FeatureView
 from themisto.features.nouns import moment
 from themisto.features.records import Erasure, Freshness, Materialization, Pushed, RegisteredView, ServiceSpec
@@ -151,39 +150,39 @@ class Features:
         with _told_if_stopped("It goes on at the workbench" if self._control else "Rows sent so far are online"):
             return self.registry.materialize(view, moment(since), moment(until), full=full, watch=watch)
 
-    def get(self, service: str, *, as_of: datetime | str | None = None, **keys: Any) -> pd.DataFrame:
+    def get(
+        self,
+        service: str,
+        *,
+        as_of: datetime | str | None = None,
+        features: Sequence[str] | None = None,
+        history: int | None = None,
+        **keys: Any,
+    ) -> pd.DataFrame:
         """The newest features online: one row, or one a list element (`origin=["JFK", "LGA"]`).
 
         Columns: the keys, the service's features, `event_time`. An unknown entity has nulls
         (the service's defaults, if it has them). On-demand features are there if their request columns are given too.
         as_of: a moment in the past: the features as they were then, from the offline store; `event_time` is `as_of`.
+        features: only these.
+        history: the last values of each instead: one row an entity and event time, the newest first; a view that has
+            no row at that time has nulls. A view keeps as many as its `online=Online(keep=…)` says.
         """
         import pandas as pd
 
-        from themisto.features.reading import cast_key
+        from themisto.features.frames import chosen, entities_in, frame_of, last_of
 
         spec = self.registry.service(service)
-        by_name = {k.name: k for k in (*spec.keys, *spec.request)}
-        needed = [k.name for k in spec.keys]
-        if not set(needed) <= keys.keys() <= by_name.keys():
-            raise Invalid(f"{spec.ref} is read by {', '.join(needed)}.", f"Give {'=…, '.join(needed)}=….")
-        lists = {name: _listed(value) for name, value in keys.items()}
-        lengths = {len(values) for values in lists.values()}
-        if len(lengths) != 1:
-            raise Invalid("The keys are of different lengths.", "Give each key the same number of values.")
-        entities = [
-            {name: cast_key(by_name[name], values[i]) for name, values in lists.items()} for i in range(lengths.pop())
-        ]
-        frame = pd.DataFrame(entities, columns=[name for name in by_name if name in keys])
+        entities, frame = entities_in(spec, keys)
         if as_of is not None:
-            return self._as_of(spec, frame, moment(as_of))
-        found = self.registry.read(spec.ref, entities)
-        columns = spec.outputs[: len(found.columns)]
-        rows = [[from_json(c.dtype, v) for c, v in zip(columns, row, strict=True)] for row in found.rows]
-        values = pd.DataFrame(rows, columns=list(found.columns), index=frame.index)
-        return pd.concat([frame, values], axis=1).assign(
-            event_time=pd.Series(found.event_times, dtype="datetime64[us, UTC]")
-        )
+            if history is not None:
+                raise Invalid("as_of and history exclude each other.", "Join a spine of several times: historical().")
+            found = self._as_of(spec, frame, moment(as_of))
+            return found if features is None else found[[*frame.columns, *chosen(spec, features), "event_time"]]
+        answer = self.registry.read(spec.ref, entities, features=features, history=history)
+        if history is not None:
+            return last_of(answer, frame)
+        return pd.concat([frame, frame_of(answer, frame.index)], axis=1)
 
     def _as_of(self, spec: ServiceSpec, entities: pd.DataFrame, when: datetime | None) -> pd.DataFrame:
         frame = entities.assign(event_time=when)
@@ -344,9 +343,3 @@ def _still_there(spec: ServiceSpec, views: Mapping[str, RegisteredView]) -> None
                 f"{spec.ref} reads {name}:{column} ({dtype}), and version {view.version} of the view has it no more.",
                 f"Apply the service '{spec.name}' again, on the view as it is now.",
             )
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    if isinstance(value, str | bytes) or not hasattr(value, "__len__"):
-        return [value]
-    return list(value)
