@@ -15,7 +15,8 @@ from themisto.features.records import Erasure, Freshness, Materialization, Pushe
 from themisto.types import utcnow
 
 if TYPE_CHECKING:
-    from themisto.features.service import Applied, Joined
+    from themisto.features.applying import Applied
+    from themisto.features.training import Joined
 
 __all__ = [
     "Progress",

@@ -12,7 +12,8 @@ from themisto.features.columns import Column
 from themisto.features.dtypes import micros
 from themisto.features.models import FeatureView
 from themisto.features.online import Row
-from themisto.features.sources import has_columns, key_sql, quoted
+from themisto.features.rowfile import has_columns, key_sql
+from themisto.features.sources import quoted
 from themisto.types import utcnow
 
 if TYPE_CHECKING:

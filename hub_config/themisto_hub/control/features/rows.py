@@ -16,7 +16,7 @@ from themisto.errors import Invalid, MissingSetting, NotFound, Unavailable
 from themisto.features.judging import quarantine_file
 from themisto.features.models import FeatureView
 from themisto.features.records import Quarantine
-from themisto.features.sources import digest_file, verify
+from themisto.features.rowfile import digest_file, verify
 from themisto_hub.control.auth import Caller
 from themisto_hub.control.context import Control
 from themisto_hub.control.features import lookup
