@@ -12,6 +12,7 @@ from themisto.errors import Failed, Invalid
 from themisto.features.applying import Applied, Applying
 from themisto.features.changes import Change
 from themisto.features.dtypes import from_json
+from themisto.features.engine import Bounds, Told
 from themisto.features.models import Entity, FeatureService, FeatureView
 from themisto.features.nouns import moment
 from themisto.features.records import Erasure, Freshness, Materialization, Pushed, RegisteredView, ServiceSpec
@@ -19,10 +20,13 @@ from themisto.features.registry import Registry, Watch, ignored
 from themisto.features.training import Joined, Training, still_there
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from themisto.client import ControlPlane
     from themisto.features.findings import Findings
+    from themisto.features.select import Select
     from themisto.settings import Settings
 
 __all__ = ["Applied", "Features", "Joined"]
@@ -50,7 +54,7 @@ class Features:
 
     @property
     def _training(self) -> Training:
-        return Training(self.registry)
+        return Training(self.registry, Bounds.of(self._settings))
 
     def apply(self, *objects: Entity | FeatureView | FeatureService) -> Sequence[Applied]:
         """Register definitions, views with their rows; entities first, services last.
@@ -142,37 +146,51 @@ class Features:
 
     def _as_of(self, spec: ServiceSpec, entities: pd.DataFrame, when: datetime | None) -> pd.DataFrame:
         frame = entities.assign(event_time=when)
-        found = self.joined(frame.astype({"event_time": "datetime64[us, UTC]"}), spec.ref, at="event_time").frame
-        return found[[*entities.columns, *(c.name for c in spec.outputs), "event_time"]]
+        found: pd.DataFrame = self.joined(
+            frame.astype({"event_time": "datetime64[us, UTC]"}), spec.ref, at="event_time"
+        ).frame
+        wanted = [*entities.columns, *(c.name for c in spec.outputs), "event_time"]
+        return found[wanted]
 
     def historical(
         self,
-        entities: pd.DataFrame | str,
+        entities: Any,
         service: str,
         *,
         at: str | None = None,
         frames: Mapping[str, Any] | None = None,
         known: bool = False,
-    ) -> pd.DataFrame:
+        to: str | Path | None = None,
+    ) -> Any:
         """`entities` with the features of `service` as they were at each row's time, never later.
 
-        entities: a DataFrame, or one SELECT over `frames` and registered views.
+        entities: a DataFrame (pandas, polars), Arrow table, batch or reader, the path of a Parquet file, or one SELECT
+            over `frames` and registered views. The answer is of the same kind (of a path or reader: an Arrow table;
+            of a SELECT: a DataFrame).
         at: the column with the time; default: the views' own name for it, or the only time column.
         known: see only rows that had been created by then (of views with a created time).
+        to: a Parquet file for the answer, which may be larger than memory then; its path is the answer.
         """
-        return self.joined(entities, service, at=at, frames=frames, known=known).frame
+        return self.joined(entities, service, at=at, frames=frames, known=known, to=to).frame
 
     def joined(
         self,
-        entities: pd.DataFrame | str,
+        entities: Any,
         service: str,
         *,
         at: str | None = None,
         frames: Mapping[str, Any] | None = None,
         known: bool = False,
+        to: str | Path | None = None,
+        told: Told | None = None,
     ) -> Joined:
-        """`historical`, with the service version and the time column that were used."""
-        return self._training.joined(entities, service, at=at, frames=frames or {}, known=known)
+        """`historical`, with the service version and the time column that were used. told: hears how far it is."""
+        how: dict[str, Any] = {"at": at, "frames": frames or {}, "known": known, "to": to, "told": told}
+        return self._training.joined(entities, service, **how)
+
+    def select(self, sql: str, **tables: Any) -> Select:
+        """A source for a view: one SELECT over `tables` (DataFrames, Parquet files) and registered views."""
+        return self._training.select(sql, tables)
 
     def query(self, sql: str, frames: Mapping[str, Any]) -> pd.DataFrame:
         """One SELECT over the DataFrames it names and registered views; no files, no network."""

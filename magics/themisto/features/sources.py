@@ -11,6 +11,7 @@ from themisto.errors import Invalid, NotFound
 from themisto.features.columns import quoted
 from themisto.features.dtypes import Dtype, arrow_type, dtype_of, is_time
 from themisto.features.models import Column
+from themisto.features.select import Select
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,10 +22,12 @@ _TO_TIME = "Convert it: df['{0}'] = pd.to_datetime(df['{0}'])."
 
 
 def as_table(source: Any, columns: Sequence[str] | None = None) -> pa.Table:
-    """DataFrame (pandas, polars), Arrow table or path of a Parquet file as an Arrow table of `columns` (all)."""
+    """DataFrame (pandas, polars), Arrow table, Parquet file or `Select` as an Arrow table of `columns` (all)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if isinstance(source, Select):
+        source = source.table()
     if isinstance(source, str | Path):
         path = Path(source)
         if not path.is_file():
@@ -85,6 +88,8 @@ def schema_of(source: Any) -> pa.Schema:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if isinstance(source, Select):
+        return source.schema()
     if isinstance(source, str | Path) and Path(source).is_file():
         try:
             return pq.read_schema(source)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from themisto.errors import Invalid
+from themisto.features.engine import Bounds, Told, scratch
 from themisto.features.records import RegisteredView, ServiceSpec
 from themisto.features.registry import Registry
+from themisto.features.select import Select
+from themisto.features.spines import is_path, spooled
+from themisto.features.sql import answer, query
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,9 +21,9 @@ __all__ = ["Joined", "Training", "still_there"]
 
 
 class Joined(NamedTuple):
-    """A point-in-time join and what it was made with."""
+    """A point-in-time join and what it was made with; `frame` is what the spine was, or the path it was written to."""
 
-    frame: pd.DataFrame
+    frame: Any
     spec: ServiceSpec
     at: str
 
@@ -26,27 +31,48 @@ class Joined(NamedTuple):
 class Training:
     """The past of a registry's views, for those who learn from it."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, bounds: Bounds) -> None:
         self.registry = registry
+        self._bounds = bounds
 
     def joined(
-        self, entities: pd.DataFrame | str, service: str, *, at: str | None, frames: Mapping[str, Any], known: bool
+        self,
+        entities: Any,
+        service: str,
+        *,
+        at: str | None,
+        frames: Mapping[str, Any],
+        known: bool,
+        to: str | Path | None,
+        told: Told | None,
     ) -> Joined:
         from themisto.features.join import point_in_time, time_column
 
         spec = self.registry.service(service)
         views = {name: self.registry.view(name) for name in spec.views}
-        frame = self.query(entities, frames) if isinstance(entities, str) else entities
         definitions = {name: registered.view for name, registered in views.items()}
         files = {name: self.registry.file(registered) for name, registered in views.items()}
         still_there(spec, views)
-        at = at or time_column(frame, {name: view.at for name, view in definitions.items()})
-        return Joined(point_in_time(frame, at, spec, files, definitions, known=known), spec, at)
+        target = None if to is None else Path(to)
+        with scratch(self._bounds) as folder:
+            spine = entities.collect() if type(entities).__name__ == "LazyFrame" else entities
+            if isinstance(entities, str) and not is_path(entities):
+                spine = self._selected(entities, frames, None if target is None else folder / "selected.parquet")
+            at = at or time_column(spine, {name: view.at for name, view in definitions.items()})
+            how: dict[str, Any] = {"known": known, "bounds": self._bounds, "told": told, "to": target}
+            return Joined(point_in_time(spine, at, spec, files, definitions, **how), spec, at)
 
     def query(self, sql: str, frames: Mapping[str, Any]) -> pd.DataFrame:
-        from themisto.features.sql import query
+        return query(sql, frames, self._rows_of, bounds=self._bounds)
 
-        return query(sql, frames, self._rows_of)
+    def select(self, sql: str, tables: Mapping[str, Any]) -> Select:
+        return Select(sql, tables, self._rows_of, self._bounds)
+
+    def _selected(self, sql: str, frames: Mapping[str, Any], to: Path | None) -> Any:
+        """A DataFrame, or a file where the result will be one: it may be larger than memory."""
+        if to is None:
+            return self.query(sql, frames)
+        return answer(sql, frames, self._rows_of, lambda found: spooled(found, to), bounds=self._bounds)
 
     def _rows_of(self, name: str) -> Any | None:
         import pyarrow.dataset as ds
