@@ -96,6 +96,8 @@ def bounded(bounds: Bounds) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
 
     with scratch(bounds) as folder, duckdb.connect(":memory:", config=dict(bounds.config(folder))) as con:
         con.execute("SET TimeZone = 'UTC'")
+        if bounds.spill_gib is not None:  # DuckDB takes it with its configuration, and does not keep to it
+            con.execute(f"SET max_temp_directory_size = '{bounds.spill_gib}GiB'")
         yield con, folder
 
 

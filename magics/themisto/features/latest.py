@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +45,7 @@ class Latest:
     def reached(self) -> datetime | None:
         """The newest event time."""
         newest = self._con.execute("SELECT max(at_) FROM new_").fetchall()[0][0]
-        return None if newest is None else datetime.fromtimestamp(newest / 1_000_000, UTC)
+        return None if newest is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest)
 
     def gone(self) -> list[str]:
         """Keys with rows online that are no more, or are older now: erase them before writing."""

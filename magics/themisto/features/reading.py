@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from themisto.errors import Invalid
@@ -155,7 +155,7 @@ def _check_keys(spec: ServiceSpec, entities: Sequence[Mapping[str, Any]]) -> Non
 
 
 def _moment(us: int) -> datetime:
-    return datetime.fromtimestamp(us / 1_000_000, UTC)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
 
 
 def _order(spec: ServiceSpec) -> list[int]:

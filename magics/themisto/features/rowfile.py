@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +26,26 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "MAX_KEY_BYTES",
+    "MAX_TEXT_BYTES",
+    "check_lengths",
     "describe",
     "digest_file",
     "has_columns",
     "is_of",
     "key_sql",
     "merge",
+    "sweep",
     "verify",
     "write_parquet",
     "written",
 ]
+
+_ABANDONED_S = 86400.0
+MAX_KEY_BYTES = 4096
+"""Text in one key column: Cassandra takes 64 KiB for all of them."""
+MAX_TEXT_BYTES = 1024 * 1024
+"""Text of one feature."""
 
 
 def write_parquet(view: FeatureView, source: Any, folder: Path) -> tuple[Path, ViewData]:
@@ -49,12 +62,28 @@ def write_parquet(view: FeatureView, source: Any, folder: Path) -> tuple[Path, V
     table = as_table(source, names)
     arrays = conform(table, view.keys) | {n: times(table, n) for n in view.times} | conform(table, view.stored)
     clean = pa.table({n: arrays[n] for n in names})
+    check_lengths(view, clean)
     with duckdb.connect(":memory:") as con:
         con.execute("SET TimeZone = 'UTC'")
         con.register("rows_", clean.append_column("n_", pa.array(np.arange(len(clean)))))
         if view.windows is not None:
             check_events(con, view)
         return written(con, view, folder)
+
+
+def check_lengths(view: FeatureView, rows: pa.Table) -> None:
+    """Raises Invalid for text that is longer than the stores take."""
+    import pyarrow.compute as pc
+
+    limits = [(k, MAX_KEY_BYTES) for k in view.keys] + [(f, MAX_TEXT_BYTES) for f in view.stored]
+    for column, most in limits:
+        if column.dtype == "string":
+            longest = pc.max(pc.binary_length(rows[column.name])).as_py() or 0
+            if longest > most:
+                raise Invalid(
+                    f"'{view.name}' has a '{column.name}' of {longest:,} bytes; it may have {most:,}.",
+                    "Shorten it, or keep the text elsewhere and its name or digest here.",
+                )
 
 
 def merge(view: FeatureView, paths: Sequence[Path], folder: Path) -> tuple[Path, ViewData]:
@@ -83,6 +112,7 @@ def written(con: duckdb.DuckDBPyConnection, view: FeatureView, folder: Path, *mo
     by, known = ", ".join(map(quoted, view.identity)), " AND ".join(f"{quoted(n)} IS NOT NULL" for n in filled)
     stays = "n_ DESC" if view.windows is None else ", ".join([*map(quoted, view.times[1:]), "n_"])
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     handle, draft = tempfile.mkstemp(".draft", dir=folder)
     os.close(handle)
     try:
@@ -98,6 +128,15 @@ def written(con: duckdb.DuckDBPyConnection, view: FeatureView, folder: Path, *mo
     finally:
         Path(draft).unlink(missing_ok=True)
     return final, data
+
+
+def sweep(folder: Path) -> None:
+    """Remove drafts that a killed process left: those which nobody has touched for a day."""
+    oldest = time.time() - _ABANDONED_S
+    for draft in (*folder.glob("*.draft"), *folder.glob("drafts-*")):
+        with suppress(OSError):  # gone meanwhile
+            if draft.stat().st_mtime < oldest:
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
 
 
 def describe(view: FeatureView, path: Path) -> ViewData:
@@ -133,6 +172,9 @@ def verify(view: FeatureView, path: Path) -> None:
         raise Invalid(f"The body is no Parquet file: {error}.", "Use themisto.features.apply(view).") from None
     if not _same_types(dict(zip(schema.names, schema.types, strict=True)), want):
         raise Invalid(f"The rows of '{view.name}' do not have its columns.", "Apply the view together with its source.")
+    texts = [c.name for c in (*view.keys, *view.stored) if c.dtype == "string"]
+    if texts:
+        check_lengths(view, pq.read_table(path, columns=texts))
     unique = view.identity
     filled = [*(k.name for k in view.keys), *view.times, *(f.name for f in view.stored if not f.nullable)]
     with duckdb.connect(":memory:") as con:

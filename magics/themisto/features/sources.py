@@ -16,7 +16,7 @@ from themisto.features.select import Select
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["as_table", "conform", "dtypes_of", "quoted", "schema_of", "times"]
+__all__ = ["as_table", "check_once", "conform", "dtypes_of", "quoted", "schema_of", "times"]
 
 _TO_TIME = "Convert it: df['{0}'] = pd.to_datetime(df['{0}'])."
 
@@ -44,12 +44,20 @@ def as_table(source: Any, columns: Sequence[str] | None = None) -> pa.Table:
         table = source if isinstance(source, pa.Table) else pa.table(source)
         _check_there(columns, table.column_names)
         return table.select(list(columns)) if columns is not None else table
+    check_once(source.columns)
     _check_there(columns, source.columns)
     frame = source[list(columns)] if columns is not None else source
     try:
         return pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowException, TypeError) as error:
         raise Invalid(f"The DataFrame cannot be typed: {error}.", "Give each column one type.") from None
+
+
+def check_once(there: Sequence[Any]) -> None:
+    """Raises Invalid where two columns have one name."""
+    twice = sorted({str(name) for name in there if list(there).count(name) > 1})
+    if twice:
+        raise Invalid(f"The rows have more than one column {', '.join(twice)}.", "Drop or rename one of each.")
 
 
 def _check_there(wanted: Sequence[str] | None, there: Sequence[Any]) -> None:
@@ -158,6 +166,7 @@ def _without_nan(array: Any) -> Any:
 def times(table: pa.Table, at: str) -> Any:
     """The time column in UTC microseconds; naive times are read as UTC."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if at not in table.column_names:
         raise _no_column(at, table)
@@ -166,4 +175,6 @@ def times(table: pa.Table, at: str) -> Any:
         raise Invalid(f"'{at}' is {array.type}, not a time.", _TO_TIME.format(at))
     if pa.types.is_date(array.type):
         array = array.cast(pa.timestamp("us"))
+    if array.type.unit == "ns":
+        array = pc.floor_temporal(array, unit="microsecond")  # a cast goes towards 1970: up, before it
     return array.cast(pa.timestamp("us", "UTC"), safe=False)

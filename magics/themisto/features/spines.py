@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from themisto.errors import Invalid
-from themisto.features.sources import as_table, schema_of
+from themisto.features.sources import as_table, check_once, schema_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,6 +43,8 @@ class Spine:
             given = given.collect()
         self.given = given
         self.in_file = isinstance(given, Path)
+        if self.of_pandas:
+            check_once(given.columns)
         self.names = list(map(str, given.columns)) if self.of_pandas else schema_of(given).names
 
     def parts(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

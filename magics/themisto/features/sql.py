@@ -29,6 +29,8 @@ _LOCKED: dict[str, Any] = {
     "allow_community_extensions": "false",
 }
 
+_SPILL = "max_temp_directory_size"
+
 
 def locked(*first: str, **settings: str) -> duckdb.DuckDBPyConnection:
     """A connection for SQL that a person wrote: it reaches nothing but what is registered with it, in UTC.
@@ -38,6 +40,8 @@ def locked(*first: str, **settings: str) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     con = duckdb.connect(":memory:", config=_LOCKED | settings)
+    if _SPILL in settings:  # DuckDB takes it with its configuration, and does not keep to it
+        con.execute(f"SET {_SPILL} = '{settings[_SPILL]}'")
     for statement in ("SET TimeZone = 'UTC'", "SET explain_output = 'all'", *first, "SET lock_configuration = true"):
         con.execute(statement)
     return con
