@@ -7,6 +7,7 @@ configuration locked, and only what the statement names registered.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,7 +81,7 @@ def answer(
     with scratch(bounds) as folder, locked(**bounds.config(folder)) as con:
         try:
             statements = con.extract_statements(sql)
-            names = con.get_table_names(sql) if len(statements) == 1 else set()
+            names = _names(sql) if len(statements) == 1 else set()
         except duckdb.Error as error:
             raise _invalid(error, what) from None
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -91,6 +92,32 @@ def answer(
             return watched(con, lambda: taken(con.sql(sql)), what=what, bounds=bounds, budget_s=bounds.budget_s)
         except duckdb.Error as error:
             raise _invalid(error, what) from None
+
+
+def _names(sql: str) -> set[str]:
+    """The tables that a statement names; DuckDB's own answer wants the columns of a JOIN … USING, which it lacks."""
+    import duckdb
+
+    with locked() as con:
+        try:
+            return set(con.get_table_names(sql))
+        except duckdb.BinderException:
+            pass
+    with locked() as con:  # the other one does not recover
+        row = con.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+    tables: set[str] = set()
+    own: set[str] = set()
+    stack: list[Any] = [json.loads(row[0])] if row else []
+    while stack:
+        node = stack.pop()
+        if isinstance(node, list):
+            stack.extend(node)
+        elif isinstance(node, dict):
+            stack.extend(node.values())
+            if node.get("type") == "BASE_TABLE":
+                tables.add(str(node["table_name"]))
+            own |= {str(entry["key"]) for entry in (node.get("cte_map") or {}).get("map", ())}
+    return tables - own
 
 
 def _table(name: str, frames: Mapping[str, Any], source: Callable[[str], Any | None]) -> Any:
