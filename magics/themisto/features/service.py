@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from themisto.client import ControlPlane
     from themisto.features.findings import Findings
-    from themisto.features.select import Select
+    from themisto.features.selected import Select
     from themisto.settings import Settings
 
 __all__ = ["Applied", "Features", "Joined"]

@@ -11,7 +11,7 @@ from themisto.errors import Invalid, NotFound
 from themisto.features.columns import quoted
 from themisto.features.dtypes import Dtype, arrow_type, dtype_of, is_time
 from themisto.features.models import Column
-from themisto.features.select import Select
+from themisto.features.selected import Select
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from themisto.errors import Invalid
 from themisto.features.engine import Bounds, Told, scratch
 from themisto.features.records import RegisteredView, ServiceSpec
 from themisto.features.registry import Registry
-from themisto.features.select import Select
+from themisto.features.selected import Select
 from themisto.features.spines import is_path, spooled
 from themisto.features.sql import answer, query
 
