@@ -139,7 +139,8 @@ class Checking:
         """The rows with the service's features: those they have, or else those of their time."""
         if self._given(frame):
             return frame
-        return point_in_time(frame, at, self._spec, self._files, self._views)
+        joined: pd.DataFrame = point_in_time(frame, at, self._spec, self._files, self._views)
+        return joined
 
     def _given(self, frame: pd.DataFrame) -> bool:
         return not {c.name for c in self._spec.columns}.isdisjoint(map(str, frame.columns))

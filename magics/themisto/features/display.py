@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from themisto.display import Card, Table
@@ -21,10 +22,12 @@ from themisto.features.records import (
     Streamed,
     ViewData,
 )
+from themisto.features.spines import shares
 from themisto.types import utcnow
 
 if TYPE_CHECKING:
-    from themisto.features.service import Applied, Joined
+    from themisto.features.applying import Applied
+    from themisto.features.training import Joined
 
 __all__ = [
     "Progress",
@@ -240,7 +243,10 @@ def checked(service: str, found: Findings) -> Listing:
 
 def joined(name: str, result: Joined) -> Card:
     """What %%features put into the variable."""
-    frame, spec, at = result
+    rows, spec, at = result
+    total, columns, found = shares(rows, [c.name for c in spec.outputs])
     facts: dict[str, Any] = {"service": spec.ref, "as known at": at}
-    facts |= {f"found {c.name}": f"{100 * float(frame[c.name].notna().mean()):.1f} %" for c in spec.outputs}
-    return Card(f"{name}: {len(frame)} rows, {len(frame.columns)} columns", facts)
+    if isinstance(rows, Path):
+        facts["in"] = rows
+    facts |= {f"found {n}": f"{100 * share:.1f} %" for n, share in found.items()}
+    return Card(f"{name}: {total} rows, {columns} columns", facts)

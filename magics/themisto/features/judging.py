@@ -18,7 +18,8 @@ from themisto.features.expectations import Expect, rules_of
 from themisto.features.models import Column, FeatureView
 from themisto.features.online import encode_key
 from themisto.features.records import Quarantine, ViewData
-from themisto.features.sources import describe, digest_file, quoted
+from themisto.features.rowfile import describe, digest_file
+from themisto.features.sources import quoted
 
 if TYPE_CHECKING:
     import duckdb

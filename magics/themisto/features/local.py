@@ -64,7 +64,7 @@ class LocalRegistry:
     def entity(self, name: str) -> Entity:
         entities = self._book().entities
         if name not in entities:
-            raise NotFound(f"There is no entity '{name}'.", there_are(entities))
+            raise NotFound(f"There is no entity '{name}'.", there_are(entities, name))
         return entities[name]
 
     def put_view(self, view: FeatureView) -> RegisteredView:
@@ -106,7 +106,7 @@ class LocalRegistry:
         book = self._book()
         about = [r.view for versions in book.views.values() for r in versions if r.view.entity.name == entity]
         if not about:
-            raise NotFound(f"No feature view is about '{entity}'.", there_are(book.entities))
+            raise NotFound(f"No feature view is about '{entity}'.", there_are(book.entities, entity))
         key = key_in(about[-1], keys)
         began = utcnow()
         for view in about:
@@ -154,7 +154,7 @@ class LocalRegistry:
         book = self._book()
         found = [s for s in book.services.get(name, []) if version in (None, s.version)]
         if not found:
-            raise NotFound(f"There is no feature service '{ref}'.", there_are(book.services))
+            raise NotFound(f"There is no feature service '{ref}'.", there_are(book.services, ref))
         return book.as_said(found[-1])
 
     def file(self, view: RegisteredView) -> Path:

@@ -29,7 +29,7 @@ from themisto.features.records import (
     ViewData,
 )
 from themisto.features.registry import Watch, ignored
-from themisto.features.sources import digest_file, write_parquet
+from themisto.features.rowfile import digest_file, write_parquet
 
 __all__ = ["RemoteRegistry"]
 

@@ -22,7 +22,7 @@ from themisto.features.judging import judge
 from themisto.features.latest import fits
 from themisto.features.models import FeatureView
 from themisto.features.records import ViewData
-from themisto.features.sources import describe, merge
+from themisto.features.rowfile import describe, merge
 from themisto.types import new_ulid
 from themisto_hub.control.auth import Caller
 from themisto_hub.control.context import Control
