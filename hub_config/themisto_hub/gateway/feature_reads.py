@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from themisto_hub.gateway.feature_policy import LastRows
 
 __all__ = ["FeatureReads", "ReadRequest", "age_s"]
 
+_LOG = logging.getLogger(__name__)
+
 
 class ReadRequest(Model):
     """Body of `POST /features/v1/{service}`."""
@@ -49,6 +52,18 @@ class FeatureReads:
     _tables: dict[tuple[str, str], dict[str, OnlineTable]] = field(default_factory=dict)
     _expressions: dict[tuple[str, str], Expressions] = field(default_factory=dict)
     _ensured: dict[str, OnlineTable] = field(default_factory=dict)
+
+    def warm(self) -> None:
+        """Prepare what the book's services read, so that the first caller does not wait for it."""
+        for spec in self.book.value.services:
+            for table in tables_of(spec).values():
+                try:
+                    self.store.prepare(table)
+                except NotFound:
+                    continue  # never materialized
+                except Unavailable as error:
+                    _LOG.warning("%s The first reads will be slower.", error.detail)
+                    return
 
     def spec(self, ref: str, groups: tuple[str, ...]) -> ServiceSpec:
         """The service; one that is not in the book sends us to the file again before we say no."""

@@ -60,6 +60,7 @@ async def serve(settings: Deployment, keys: Keys, stop: asyncio.Event) -> None:
     callers.use(_trusted(book.value, table.value))
     deadline_s = GatewaySettings().feature_deadline_ms / 1000
     reads = FeatureReads(open_store(settings.online_store_url), book, deadline_s)
+    await asyncio.to_thread(reads.warm)
     key = keys.features.get_secret_value() if keys.features else ""
     triton_keys = infer_keys(settings, keys)
     async with Tritons(triton_keys) as tritons:
