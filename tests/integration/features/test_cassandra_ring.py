@@ -165,9 +165,7 @@ def test_a_node_is_killed_under_load_and_no_read_or_write_fails(  # noqa: C901 -
     until(all_answer)
 
 
-def test_two_of_three_nodes_down_is_told_and_then_over(
-    ring: CassandraRing, store: OnlineStore, table: OnlineTable
-) -> None:
+def test_two_of_three_nodes_down_is_told(ring: CassandraRing, store: OnlineStore, table: OnlineTable) -> None:
     store.write(table, [("a", 1, 1, 1)])
 
     def answers() -> bool:
@@ -182,8 +180,3 @@ def test_two_of_three_nodes_down_is_told_and_then_over(
     with pytest.raises(Unavailable) as told:
         store.write(table, [("a", 2, 2, 2)])
     assert told.value.remedy
-    for node in ring.nodes[1:]:
-        node.start()
-    for node in ring.nodes[1:]:
-        node.wait()
-    until(lambda: answers() or store.read(table, ["a"])[0] is not None)

@@ -32,7 +32,8 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
-            assert process.poll() is None and time.monotonic() < end, "redis-server did not start"
+            assert process.poll() is None, "redis-server ended"
+            assert time.monotonic() < end, "redis-server did not start within 20 s"
             time.sleep(0.05)
         yield f"redis://127.0.0.1:{port}/0"
     finally:
