@@ -6,7 +6,6 @@ import ast
 import http.server
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -129,14 +128,48 @@ def test_a_step_that_takes_too_long_is_ended(notebook: Notebook) -> None:
         notebook.run("%pipeline run -p pause=30")
 
 
-def test_an_interrupted_run_says_what_was_done_and_goes_on_from_there(notebook: Notebook) -> None:
-    notebook.run("import time\npause = 0")
-    notebook.step("load", "x = 5")
-    notebook.step("slow", "time.sleep(pause)\ny = x")
-    threading.Timer(6, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(UsageError, match="Interrupted; load was done and kept"):
-        notebook.run("%pipeline run -p pause=60")
-    assert states(notebook.run("%pipeline run")) == ["cached", "done"]
+def test_an_interrupted_run_says_what_was_done_and_goes_on_from_there(tmp_path: Path) -> None:
+    """In a kernel, interrupted the way Jupyter does it, once the second step says that it runs."""
+    from jupyter_client.manager import KernelManager
+
+    home = tmp_path / "home"
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(
+        env={k: v for k, v in os.environ.items() if not k.startswith("THEMISTO")} | {"THEMISTO_HOME": str(home)}
+    )
+    client = manager.blocking_client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=60)
+        for cell in [
+            "%load_ext themisto\nimport time\npause = 0",
+            "%%step load\nx = 5",
+            "%%step slow\ntime.sleep(pause)\ny = x",
+        ]:
+            assert client.execute(cell, reply=True, timeout=60)["content"]["status"] == "ok"
+        asked = client.execute("%pipeline run -p pause=600")
+        _wait_for_step(home, "slow")
+        manager.interrupt_kernel()
+        reply = client.get_shell_msg(timeout=60)
+        assert reply["parent_header"]["msg_id"] == asked
+        assert "Interrupted; load was done and kept" in reply["content"]["evalue"]
+        again = client.execute(
+            "rows = get_ipython().run_line_magic('pipeline', 'run')",
+            user_expressions={"states": "[row['state'] for row in rows]"},
+            reply=True,
+            timeout=120,
+        )
+        assert again["content"]["user_expressions"]["states"]["data"]["text/plain"] == "['cached', 'done']"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def _wait_for_step(home: Path, step: str) -> None:
+    end = time.monotonic() + 120
+    while not any('"running"' in note.read_text() for note in home.rglob(f"{step}.json")):
+        assert time.monotonic() < end, f"{step} did not start"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

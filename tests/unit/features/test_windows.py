@@ -31,7 +31,7 @@ from themisto.features.windows import MAX_EVENTS, Aggregate
 
 MINUTE = 60_000_000
 EVERY = 5 * MINUTE
-START = datetime.fromtimestamp(time.time() // 300 * 300, UTC)  # only what a window can still see goes online
+START = datetime.fromtimestamp((time.time() // 300 + 288) * 300, UTC)  # a day ahead: nothing expires
 COLUMNS = {
     "amount": pa.float64(),
     "cents": pa.int64(),
@@ -236,15 +236,16 @@ def test_events_of_one_name_that_differ_are_told_not_dropped(tmp_path: Path) -> 
 
 
 def test_tiles_that_no_window_can_see_are_gone(tmp_path: Path) -> None:
+    now = micros(datetime.now(UTC)) // EVERY * EVERY
     rows = pd.DataFrame({"who": ["a"], "at": [START]})
     view = view_of(rows, aggregates=[Aggregate("*", "count", over="5m")], sequence=None)
     store, table = SqliteStore(tmp_path / "online.db"), OnlineTable.of(view, "")
     store.ensure(table)
     tiles = Tiles(store, table)
-    tiles.apply(("a", micros(START) - n * EVERY, 0) for n in range(50))
+    tiles.apply(("a", now - n * EVERY, 0) for n in range(50))
     with sqlite3.connect(tmp_path / "online.db") as con:
         assert con.execute(f"SELECT count(*) FROM {table.name}").fetchone()[0] <= 3
-    assert tiles.values(["a"], micros(START))[0][3] == 1
+    assert tiles.values(["a"], now)[0][3] == 1
     store.close()
 
 
