@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from themisto_hub.gateway.feature_policy import LastRows
 
 __all__ = ["FeatureReads", "age_s"]
 
-
+_LOG = logging.getLogger(__name__)
 _PLANS = 1000
 _THREADS = 16
 """Views that are read at one time; what waits longer than its deadline is not begun."""
@@ -47,6 +48,18 @@ class FeatureReads:
     _plans: OrderedDict[tuple[str, str, tuple[str, ...] | None], Plan] = field(default_factory=OrderedDict)
     _expressions: dict[tuple[str, str], Expressions] = field(default_factory=dict)
     _ensured: dict[str, OnlineTable] = field(default_factory=dict)
+
+    def warm(self) -> None:
+        """Prepare what the book's services read, so that the first caller does not wait for it."""
+        for spec in self.book.value.services:
+            for view in self.plan(spec).views:
+                try:
+                    self.store.prepare(view.table)
+                except NotFound:
+                    continue  # never materialized
+                except Unavailable as error:
+                    _LOG.warning("%s The first reads will be slower.", error.detail)
+                    return
 
     def spec(self, ref: str, groups: tuple[str, ...]) -> ServiceSpec:
         """The service; one that is not in the book sends us to the file again before we say no."""

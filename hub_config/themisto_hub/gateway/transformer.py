@@ -65,6 +65,7 @@ async def serve(settings: Deployment, keys: Keys, stop: asyncio.Event) -> None:
     deadline_s = limits.feature_deadline_ms / 1000
     reads = FeatureReads(open_store(settings.online_store_url), book, deadline_s)
     api = FeatureApi(reads, deadline_s)
+    await asyncio.to_thread(reads.warm)
     key = keys.features.get_secret_value() if keys.features else ""
     triton_keys = infer_keys(settings, keys)
     async with Tritons(triton_keys) as tritons:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from themisto.features.dtypes import Dtype, micros, to_json
+from themisto.features.dtypes import Dtype, micros, moment_of, to_json
 from themisto.features.readings import Reading, ReadingColumn, ReadingView, State
 from themisto.types import Identifier, Json, Model, UtcTime
 
@@ -118,10 +118,6 @@ def _view(view: ReadingView, now_us: int, *, nested: bool) -> AnswerView:
         version=view.version,
         ttl_s=view.ttl_s,
         states=view.states,
-        event_times=told(view.times, _moment),
+        event_times=told(view.times, moment_of),
         ages_s=told(view.times, lambda t: (now_us - t) / 1_000_000),
     )
-
-
-def _moment(us: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from themisto.errors import Invalid, NotFound, did_you_mean
-from themisto.features.dtypes import micros
+from themisto.features.dtypes import micros, moment_of
 from themisto.features.models import Column, Online
 from themisto.features.online import OnlineStore, OnlineTable, Row, encode_key, table_name
 from themisto.features.records import ServiceColumn, ServiceSpec
@@ -106,7 +106,7 @@ class Plan:
             if defaults is not None:
                 ordered = [d if v is None else v for v, d in zip(ordered, defaults, strict=True)]
             rows.append(ordered)
-            moments.append(None if oldest is None else datetime.fromtimestamp(oldest / 1_000_000, UTC))
+            moments.append(None if oldest is None else moment_of(oldest))
         return Found.model_construct(rows=rows, event_times=moments, incomplete=tuple(incomplete), times=times)
 
     def _holding(self, view: ViewRead, part: Sequence[Row | None], now: datetime) -> Sequence[Row | None]:

@@ -66,6 +66,9 @@ class SqliteStore:
                 f"seq_ INTEGER NOT NULL, until_ INTEGER{columns}, PRIMARY KEY (key_, at_)) WITHOUT ROWID"
             )
 
+    def prepare(self, table: OnlineTable) -> None:
+        """Nothing to do: a file is open."""
+
     def write(self, table: OnlineTable, rows: Iterable[Row]) -> int:
         names = ["key_", "at_", "seq_", *(f'"{c.name}"' for c in table.columns), "until_"]
         update = ", ".join(f"{n} = excluded.{n}" for n in names[2:])
