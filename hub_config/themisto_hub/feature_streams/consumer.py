@@ -19,7 +19,7 @@ from tenacity.nap import sleep_using_event
 
 from themisto.errors import NotFound, Unavailable
 from themisto.features.messages import Decoded, Message, decode
-from themisto.features.sources import write_parquet
+from themisto.features.rowfile import write_parquet
 from themisto_hub.feature_streams.metrics import FlowMetrics
 from themisto_hub.feature_streams.models import Batch, Fed, Flow, Stretch
 from themisto_hub.feature_streams.record import Record

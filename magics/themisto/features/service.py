@@ -265,5 +265,3 @@ def _told_if_stopped(state: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Failed(f"You stopped it. {state}.", "Run the same command again; doing it twice does no harm.") from None
-
-
