@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ __all__ = ["RemoteRegistry"]
 
 _TRANSFER_S = 600.0
 _MATERIALIZE_S = 3600.0
+_UNUSED_S = 7 * 86_400.0
 _READ_MS = 10_000
 """Nobody waits in a payment's path here: as long as the gateway lets a request be."""
 _VIEWS = TypeAdapter(list[RegisteredView])
@@ -83,6 +85,7 @@ class RemoteRegistry:
                 raise Unavailable(f"Erasing takes over an hour{why}.", f"It goes on as erasure {asked.id}.")
             time.sleep(0.2)
             asked = Erasure.model_validate(self._control.get(f"features/erasures/{asked.id}"))
+        self._sweep(0)
         return asked
 
     def _send(self, method: str, to: str, path: Path, data: ViewData) -> Any:
@@ -121,7 +124,9 @@ class RemoteRegistry:
     def _fetched(self, name: str, what: str, sha256: str) -> Path:
         path = self._cache / f"{sha256}.parquet"
         if path.is_file():
+            path.touch()  # used
             return path
+        self._sweep()
         answer = self._control.request(
             "GET", f"features/views/{name}/{what}", params=self._group | {"sha256": sha256}, timeout_s=_TRANSFER_S
         )
@@ -135,6 +140,14 @@ class RemoteRegistry:
             return Path(draft).replace(path)
         finally:
             Path(draft).unlink(missing_ok=True)
+
+    def _sweep(self, unused_s: float = _UNUSED_S) -> None:
+        """Remove copies of rows that were not used for a while: of rows that are others by now, or were erased."""
+        until = time.time() - unused_s
+        for copy in self._cache.glob("*.parquet"):
+            with suppress(FileNotFoundError):  # another kernel of this home removes them too
+                if copy.stat().st_mtime <= until:
+                    copy.unlink()
 
     def materialize(
         self, view: str, since: datetime | None, until: datetime | None, *, full: bool = False, watch: Watch = ignored

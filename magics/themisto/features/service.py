@@ -86,6 +86,7 @@ class Features:
         """Remove one entity, such as a person, from all views about it: online, and from all rows there ever were.
 
         Later rows of it are kept out. There is no way back; the audit has that it was done, and by whom, not of whom.
+        Copies of the rows in this notebook's home go too; those in other homes a week after their last use at most.
         Raises NotFound for an entity that no view is about, Invalid for keys that are not its.
         """
         plain = {name: value.item() if hasattr(value, "item") else value for name, value in keys.items()}
