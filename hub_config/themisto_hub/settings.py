@@ -6,14 +6,16 @@ Every service reads the same `Deployment`; what only one of them may know reache
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from themisto.span_settings import SpanSettings
+from themisto.types import Slug
 from themisto_hub.streams.models import Stream, check_streams
 
 __all__ = ["SETTINGS_FILE", "Deployment", "Keys", "Ports"]
@@ -21,6 +23,7 @@ __all__ = ["SETTINGS_FILE", "Deployment", "Keys", "Ports"]
 SETTINGS_FILE = Path("/etc/themisto/themisto.toml")
 
 Tier = Literal["dev", "prod"]
+TopicPattern = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,247}[a-zA-Z0-9._*-]?$")]
 
 
 class Ports:
@@ -42,7 +45,8 @@ class Ports:
         self.triton = {"dev": (base + 12, base + 13, base + 14), "prod": (base + 15, base + 16, base + 17)}
         """http, grpc, metrics of each tier's Triton."""
         self.streams = base + 18
-        self.all = range(base, base + 19)
+        self.feature_streams = base + 19
+        self.all = range(base, base + 20)
 
 
 class Keys(BaseSettings):
@@ -69,6 +73,7 @@ class Keys(BaseSettings):
     operator: SecretStr | None = Field(None, description="`themisto rollback` while the hub is down")
     session: SecretStr | None = Field(None, description="signs the review page's short session")
     streams: SecretStr | None = Field(None, description="lets the streams' process ask for their tokens")
+    feature_streams: SecretStr | None = Field(None, description="lets the consumer of topics bring rows of views")
 
 
 class Deployment(SpanSettings):
@@ -80,12 +85,12 @@ class Deployment(SpanSettings):
     model_config = SettingsConfigDict(env_prefix="THEMISTO_", toml_file=[SETTINGS_FILE])
 
     state: Path = Field(Path(".themisto"), description="folder of all that must outlive a restart")
-    port: int = Field(8000, description="first of nineteen consecutive ports", ge=1024, le=65000)
+    port: int = Field(8000, description="first of twenty consecutive ports", ge=1024, le=65000)
     public_url: str | None = Field(None, description="the address people use; default http://127.0.0.1:<port>")
     profiles_dir: Path = Field(Path("profiles"), description="one YAML file a profile")
     demo: bool = Field(True, description="prod endpoints are for show: allowed without TLS and without isolation")
     database: str | None = Field(None, description="the control plane's; default SQLite under state/control")
-    online_store: str | None = Field(None, description="sqlite:///… or cassandra://h1,h2/keyspace?dc=…")
+    online_store: str | None = Field(None, repr=False, description="sqlite:///… or cassandra://h1,h2/keyspace?dc=…")
     offline_store: str | None = Field(None, description="file:///… ; default under state/control/offline")
     oidc_issuer: str | None = Field(None, description="default: the embedded provider")
     approver_groups: frozenset[str] = Field(frozenset({"model-risk"}), description="may approve prod rollouts")
@@ -104,6 +109,9 @@ class Deployment(SpanSettings):
     )
     kafka: str | None = Field(None, description="host:9092,… of the Kafka that streams read and write")
     streams: tuple[Stream, ...] = Field((), description="topics whose requests endpoints answer")
+    feature_topics: Mapping[Slug, tuple[TopicPattern, ...]] = Field(
+        {}, description="by group the topics that it may read into feature views; payments.* for all that begin so"
+    )
     spawner: Literal["local", "kubernetes"] = Field("local", description="where servers run")
     isolation: Literal["uid", "none"] = Field("none", description="own uid, mounts and limits; the supervisor says")
 
@@ -112,6 +120,9 @@ class Deployment(SpanSettings):
         check_streams(self.streams)
         if self.streams and not self.kafka:
             msg = "streams need a Kafka: set THEMISTO_KAFKA"
+            raise ValueError(msg)
+        if self.feature_topics and not self.kafka:
+            msg = "topics for feature views need a Kafka: set THEMISTO_KAFKA"
             raise ValueError(msg)
         return self
 

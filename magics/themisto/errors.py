@@ -2,12 +2,14 @@
 
     ThemistoError
     ├── Invalid        the request itself is wrong                      (HTTP 422)
-    │   └── ParityError    the export does not answer as the model does
+    │   ├── ParityError    the export does not answer as the model does
+    │   └── TooLarge       more than one request may hold               (HTTP 413)
     ├── NotFound       no such endpoint, service, profile, variable …   (HTTP 404)
     ├── Refused        you may not do this                              (HTTP 403)
     │   └── Unauthenticated    nobody vouches for the caller            (HTTP 401)
     ├── Conflict       it clashes with what is there                    (HTTP 409)
     ├── Unavailable    a service does not answer                        (HTTP 503)
+    │   └── Late           not within the time that the caller gave it  (HTTP 504)
     ├── Failed         it was tried and did not work                    (HTTP 500)
     └── MissingSetting a verb needs a setting that is not there         (HTTP 422)
 
@@ -25,11 +27,13 @@ __all__ = [
     "Conflict",
     "Failed",
     "Invalid",
+    "Late",
     "MissingSetting",
     "NotFound",
     "ParityError",
     "Refused",
     "ThemistoError",
+    "TooLarge",
     "Unauthenticated",
     "Unavailable",
     "did_you_mean",
@@ -63,6 +67,13 @@ class ParityError(Invalid):
     """The exported model does not answer as the original does on the sample."""
 
     slug = "parity"
+
+
+class TooLarge(Invalid):
+    """The request holds more than one may."""
+
+    status = 413
+    slug = "too-large"
 
 
 class MissingSetting(Invalid):
@@ -106,6 +117,13 @@ class Unavailable(ThemistoError):
     slug = "unavailable"
 
 
+class Late(Unavailable):
+    """The answer was not there within the time that the caller gave it."""
+
+    status = 504
+    slug = "late"
+
+
 class Failed(ThemistoError):
     """It was tried and did not work; `detail` carries the cause."""
 
@@ -115,12 +133,14 @@ class Failed(ThemistoError):
 _ALL: tuple[type[ThemistoError], ...] = (
     Invalid,
     ParityError,
+    TooLarge,
     MissingSetting,
     NotFound,
     Refused,
     Unauthenticated,
     Conflict,
     Unavailable,
+    Late,
     Failed,
 )
 

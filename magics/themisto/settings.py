@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from platformdirs import user_config_path, user_data_path
-from pydantic import Field, SecretStr
+from pydantic import Field, PositiveFloat, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -57,6 +57,15 @@ class Settings(FileSettings):
     )
     pipelines_token: SecretStr | None = Field(None, description="bearer token for that server")
     image: str = Field("themisto/notebook", description="container image of pipeline steps that name no profile")
+    features_memory_gib: PositiveFloat | None = Field(
+        None,
+        description="memory of a join or SQL, GiB; more goes to disk. Default: DuckDB's, 80 % of all",
+    )
+    features_spill: Path | None = Field(None, description="folder for what does not fit; default: spill below home")
+    features_spill_gib: PositiveFloat | None = Field(
+        None, description="how much of that disk may be used, GiB; default: all that is free"
+    )
+    features_sql_budget_s: PositiveFloat = Field(600.0, description="how long a SQL cell or source may run, seconds")
     timeout_s: float = Field(30.0, description="for each call to the control plane, seconds")
 
     @property

@@ -1,6 +1,6 @@
 """Online reads of 10 features of 1 and of 100 entities: ours beside Feast, both the call in the process of the store.
 
-Ours is `read_online`, by which the transformer reads for each prediction; Feast's is `get_online_features(…).to_dict()`.
+Ours is `read_online`, by which the transformer reads for each prediction; Feast's `get_online_features(…).to_dict()`.
 Both answer with Python's own values. `online_get_…` is all that `%features get` does on one machine: the book of
 definitions looked after too, and values made ready for people. The two take turns.
 """

@@ -46,11 +46,11 @@ def run(record: Record) -> None:
                 sides = {"ours": ours, "raw": raw, "feast": feast}
                 found = in_turns(sides, ROUNDS, less={"feast": 2})
                 agree(folder, raw.ask(keep=True), ours.ask(keep=True), found["feast"][0])
-            name = "pit_join_1m_x5" + ("" if kind == "int" else "_text")
-            record.add(f"{name}_s", "s", median(found["ours"]), median(found["raw"]), "raw DuckDB ASOF SQL")
-            record.add(f"{name}_feast_s", "s", median(found["ours"]), median(found["feast"]), "Feast on DuckDB")
+            work = "pit_join_1m_x5" + ("" if kind == "int" else "_text")
+            record.add(f"{work}_s", "s", median(found["ours"]), median(found["raw"]), "raw DuckDB ASOF SQL")
+            record.add(f"{work}_feast_s", "s", median(found["ours"]), median(found["feast"]), "Feast on DuckDB")
             peak = max(one["peak_gib"] for one in found["ours"])
-            record.add(f"{name}_peak_gib", "GiB", peak, MEMORY_GIB, "the budget")
+            record.add(f"{work}_peak_gib", "GiB", peak, MEMORY_GIB, "the budget")
 
 
 def make(folder: Path, rows: int, views: int, keys: int, kind: str) -> None:
@@ -106,7 +106,8 @@ def raw(folder: Path, views: int) -> Callable[[], pd.DataFrame]:
     """What a person would write who knows DuckDB, and about ties and the time to live."""
     joins = "".join(
         f" ASOF LEFT JOIN (SELECT * FROM '{folder}/v{n}.parquet' QUALIFY "
-        f'row_number() OVER (PARTITION BY id, "at" ORDER BY created DESC) = 1) v{n} ON e.id = v{n}.id AND e.at >= v{n}.at'
+        'row_number() OVER (PARTITION BY id, "at" ORDER BY created DESC) = 1) '
+        f"v{n} ON e.id = v{n}.id AND e.at >= v{n}.at"
         for n in range(views)
     )
     columns = ", ".join(

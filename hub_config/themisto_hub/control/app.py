@@ -16,6 +16,7 @@ from themisto_hub.control import api, problems, usage
 from themisto_hub.control.context import Control
 from themisto_hub.control.features import worker as features_worker
 from themisto_hub.control.features.api import router as features
+from themisto_hub.control.features.stream_api import router as feature_streams
 from themisto_hub.control.gates.api import router as gates
 from themisto_hub.control.idempotency import Idempotency
 from themisto_hub.control.outbox import worker as outbox_worker
@@ -66,7 +67,7 @@ def create_app(control: Control, *, workers: tuple[Worker, ...] = _WORKERS) -> F
     )
     app.state.control = control
     app.include_router(api.public, prefix=PREFIX)
-    for router in (api.router, serving, observing, gates, features, schedules, cluster, streams):
+    for router in (api.router, serving, observing, gates, features, schedules, cluster, streams, feature_streams):
         app.include_router(router, prefix=f"{PREFIX}/api/v1")
     problems.install(app)
     openapi = app.openapi

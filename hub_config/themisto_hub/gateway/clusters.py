@@ -36,6 +36,7 @@ def clusters(table: RouteTable) -> Iterator[Message]:
                 if target.shadow:
                     yield from _shadows(route, target, kind)
     yield _cluster("features", [_endpoint(table.transformer_http)], http2=False)
+    yield _cluster("features.grpc", [_endpoint(table.transformer_grpc)], http2=True)
 
 
 def _release(table: RouteTable, target: Target, kind: str) -> Message:
@@ -123,6 +124,8 @@ def _cluster(
     at_once = target.max_concurrent if target else 512
     # Envoy ends a cluster's name in its metrics at the first dot; a version keeps its own there: credit/v2--1.
     alias = {"alt_stat_name": name.replace(".v", "/v", 1)} if target and "." in target.release else {}
+    if target is None and "." in name:
+        alias = {"alt_stat_name": name.replace(".", "_")}
     return typed(
         "envoy.config.cluster.v3.Cluster",
         name=name,

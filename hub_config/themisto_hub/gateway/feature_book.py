@@ -49,6 +49,10 @@ class FeatureBook(Model):
                     return spec
         raise NotFound(f"There is no feature service '{ref}'.", "See the names: %features list.")
 
+    def names(self, groups: tuple[str, ...]) -> list[str]:
+        """Services of these groups."""
+        return sorted(name for name, by_group in self._by_name.items() if any(g in groups for g in by_group))
+
 
 def write_book(book: FeatureBook, folder: Path) -> bool:
     """Put the book in place, atomically; False where it says the same already."""

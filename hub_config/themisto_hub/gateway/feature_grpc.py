@@ -15,6 +15,7 @@ from themisto_hub.gateway.default_answers import DefaultAnswers, asked_for
 from themisto_hub.gateway.feature_callers import Callers, GatewayCaller
 from themisto_hub.gateway.feature_entities import Tensor, pack, unpack
 from themisto_hub.gateway.feature_lookup import Lookup
+from themisto_hub.gateway.feature_read_grpc import CODES
 from themisto_hub.model_server.infer_key import INFER_METADATA
 
 __all__ = ["create_server"]
@@ -22,13 +23,6 @@ __all__ = ["create_server"]
 _METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _TIMEOUT_S = 30.0
 _MAX = [("grpc.max_receive_message_length", 64 * 2**20), ("grpc.max_send_message_length", 64 * 2**20)]
-_CODES = {
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    422: grpc.StatusCode.INVALID_ARGUMENT,
-    503: grpc.StatusCode.UNAVAILABLE,
-}
 _CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -48,7 +42,7 @@ _CONTENTS = {
 def create_server(
     callers: Callers, lookup: Lookup, defaults: DefaultAnswers, address: str, keys: Mapping[str, SecretStr]
 ) -> grpc.aio.Server:
-    """A server that is not started yet; only ModelInfer comes here. keys: what the Triton at an address asks for."""
+    """A server that is not started yet, with ModelInfer alone. keys: what the Triton at an address asks for."""
     from tritonclient.grpc.service_pb2 import ModelInferRequest
 
     channels: dict[str, Any] = {}
@@ -72,7 +66,7 @@ def create_server(
             left_s = min(context.time_remaining() or _TIMEOUT_S, _TIMEOUT_S)
             name, target, headers = await _fill(request, metadata.get("x-release", ""), caller, lookup, left_s)
         except ThemistoError as error:
-            await context.abort(_CODES.get(error.status, grpc.StatusCode.INTERNAL), str(error))
+            await context.abort(CODES.get(error.status, grpc.StatusCode.INTERNAL), str(error))
         sent = tuple(headers.items())
         context.set_trailing_metadata(sent)
         request.model_name, request.model_version = name, ""

@@ -1,11 +1,9 @@
-"""The transformer's HTTP side: feature reads, rows from the control plane, predictions by entity key."""
+"""The transformer's HTTP side: predictions by entity key, feature reads, rows from the control plane."""
 
 from __future__ import annotations
 
 import hmac
 import json
-import re
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,12 +11,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from themisto.errors import Invalid, Refused, ThemistoError
+from themisto.errors import Invalid, Refused
 from themisto.spans import span
 from themisto_hub.gateway.default_answers import DefaultAnswers, asked_for
 from themisto_hub.gateway.feature_callers import Callers, GatewayCaller
 from themisto_hub.gateway.feature_entities import pack, unpack
 from themisto_hub.gateway.feature_lookup import Filled, Lookup
+from themisto_hub.gateway.feature_problems import as_oip, as_problem
+from themisto_hub.gateway.feature_read_http import body_of, milliseconds
 from themisto_hub.gateway.feature_reads import FeatureReads
 from themisto_hub.gateway.feature_tritons import Tritons
 from themisto_hub.model_server.infer_key import INFER_HEADER
@@ -28,33 +28,30 @@ __all__ = ["create_app"]
 _LENGTH = "inference-header-content-length"
 _MAX_BODY = 64 * 2**20
 _TIMEOUT_S = 30.0
-_UNREADABLE = (UnicodeEncodeError, RecursionError)
-"""What JSON can say and nothing can keep: half a surrogate pair, lists nested deeper than this process."""
-_MS = re.compile(r"[0-9]{1,9}")
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def create_app(
-    reads: FeatureReads, callers: Callers, lookup: Lookup, tritons: Tritons, defaults: DefaultAnswers, *, key: str
+    reads: FeatureReads,
+    callers: Callers,
+    lookup: Lookup,
+    tritons: Tritons,
+    defaults: DefaultAnswers,
+    *,
+    read_api: Route,
+    key: str,
 ) -> Starlette:
-    """key: what the control plane must show to write rows; empty refuses all."""
+    """read_api: the route of feature reads. key: what the control plane must show to write rows; empty refuses all."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok")
 
-    async def read(request: Request) -> Response:
-        caller = callers.of(request.headers.get("authorization", ""))
-        caller.require("features:read")
-        with span("features.get", kind="server", parent=request.headers.get("traceparent")):
-            return JSONResponse(await reads.answer(request.path_params["service"], await _body(request), caller))
-
     async def write(request: Request) -> Response:
         _only_control(request)
-        return JSONResponse({"rows": await reads.write(await _body(request))})
+        return JSONResponse({"rows": await reads.write(await body_of(request, _MAX_BODY))})
 
     async def erase(request: Request) -> Response:
         _only_control(request)
-        return JSONResponse({"keys": await reads.erase(await _body(request))})
+        return JSONResponse({"keys": await reads.erase(await body_of(request, _MAX_BODY))})
 
     def _only_control(request: Request) -> None:
         given = request.headers.get("x-themisto-key", "")
@@ -71,29 +68,18 @@ def create_app(
     return Starlette(
         routes=[
             Route("/healthz", healthz),
-            Route("/features/v1/{service}", _as_problem(read), methods=["POST"]),
-            Route("/internal/v1/rows", _as_problem(write), methods=["POST"]),
-            Route("/internal/v1/erase", _as_problem(erase), methods=["POST"]),
-            Route("/v2/models/{model}/infer", _as_oip(infer), methods=["POST"]),
-            Route("/v2/models/{model}/versions/{version}/infer", _as_oip(infer), methods=["POST"]),
+            read_api,
+            Route("/internal/v1/rows", as_problem(write), methods=["POST"]),
+            Route("/internal/v1/erase", as_problem(erase), methods=["POST"]),
+            Route("/v2/models/{model}/infer", as_oip(infer), methods=["POST"]),
+            Route("/v2/models/{model}/versions/{version}/infer", as_oip(infer), methods=["POST"]),
         ]
     )
 
 
-async def _body(request: Request) -> bytes:
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise Invalid("A compressed request by entity key cannot be read.", "Send it as it is.")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY:
-            raise Invalid("The request is over 64 MiB.", "Send less at once.")
-    return bytes(body)
-
-
 async def _infer(request: Request, caller: GatewayCaller, lookup: Lookup, tritons: Tritons) -> Response:
     name, release, spec = lookup.release(request.headers.get("x-release", ""), caller)
-    body = await _body(request)
+    body = await body_of(request, _MAX_BODY)
     header, parts = _split(body, request.headers.get(_LENGTH))
     keys = set(spec.brought)
     columns = {i["name"]: _values(i, parts.get(i["name"])) for i in header["inputs"] if i["name"] in keys}
@@ -110,12 +96,12 @@ async def _infer(request: Request, caller: GatewayCaller, lookup: Lookup, triton
 
 def _left_s(request: Request) -> float:
     """What Envoy says is left of the caller's deadline, seconds."""
-    said = request.headers.get("x-envoy-expected-rq-timeout-ms", "")
-    return min(int(said) / 1000, _TIMEOUT_S) if _MS.fullmatch(said) else _TIMEOUT_S
+    said = milliseconds(request.headers.get("x-envoy-expected-rq-timeout-ms", ""))
+    return _TIMEOUT_S if said is None else min(said, _TIMEOUT_S)
 
 
 async def _default(request: Request, defaults: DefaultAnswers) -> Response:
-    header, _ = _split(await _body(request), request.headers.get(_LENGTH))
+    header, _ = _split(await body_of(request, _MAX_BODY), request.headers.get(_LENGTH))
     shown = request.headers.get(INFER_HEADER, "")
     body, length = defaults.http(request.headers.get("x-release", ""), shown, header)
     if length is None:
@@ -170,45 +156,3 @@ def _join(
         blobs.append(raw)
     head = json.dumps(header | {"inputs": inputs}).encode()
     return b"".join([head, *blobs]), len(head)
-
-
-def _as_problem(handler: Handler) -> Handler:
-    async def wrapped(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except (ThemistoError, *_UNREADABLE) as raised:
-            error = _ours(raised)
-            body = {
-                "type": f"urn:themisto:{error.slug}",
-                "title": error.slug,
-                "status": error.status,
-                "detail": error.detail,
-                "remedy": error.remedy,
-            }
-            return _sent(body, error.status, "application/problem+json")
-
-    return wrapped
-
-
-def _as_oip(handler: Handler) -> Handler:
-    """The protocol's own error shape; a request that is wrong is a 400 there."""
-
-    async def wrapped(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except (ThemistoError, *_UNREADABLE) as raised:
-            error = _ours(raised)
-            return _sent({"error": str(error)}, 400 if error.status == 422 else error.status, "application/json")
-
-    return wrapped
-
-
-def _ours(error: Exception) -> ThemistoError:
-    if isinstance(error, ThemistoError):
-        return error
-    return Invalid("The request holds half a character, or lists in lists without end.", "Send whole texts and rows.")
-
-
-def _sent(body: dict[str, Any], status: int, kind: str) -> Response:
-    """In ASCII: what an error repeats of a request may be no text that can be sent."""
-    return Response(json.dumps(body), status, media_type=kind)

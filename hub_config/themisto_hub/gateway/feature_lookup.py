@@ -93,7 +93,7 @@ class Lookup:
         try:
             found = await self._reads.find(spec, entities, within_s=within_s)
         except Unavailable as error:
-            found = instead(spec, entities, self._reads.last, error)
+            found = instead(spec, entities, self._reads.last, Unavailable(error.detail, error.remedy))
             headers["x-feature-policy"] = spec.on_missing
         missing_policy(spec, found, entities)
         if found.incomplete:

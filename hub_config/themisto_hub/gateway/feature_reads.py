@@ -1,40 +1,39 @@
-"""Reading and writing the online store, for the one process that owns it."""
+"""Reading and writing the online store, for the one process that owns it: predictions by key and the read API alike."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
-from themisto.errors import Invalid, NotFound, Unavailable
+from themisto.errors import Invalid, Late, NotFound, Unavailable
 from themisto.features.dtypes import stored
 from themisto.features.on_demand import Expressions
 from themisto.features.online import OnlineStore, OnlineTable, Row
-from themisto.features.reading import Found, as_json, read_online, tables_of
+from themisto.features.reading import Found, Plan, ViewRead, plan_of, read_view
+from themisto.features.readings import Asked, Reading, check_last, histories, read_last
 from themisto.features.records import ServiceSpec
 from themisto.features.tiles import write_rows
 from themisto.spans import span
-from themisto.types import Model
+from themisto.types import utcnow
 from themisto_hub.gateway.feature_book import FeatureBook
-from themisto_hub.gateway.feature_callers import GatewayCaller
 from themisto_hub.gateway.feature_files import Watched
 from themisto_hub.gateway.feature_policy import LastRows
 
-__all__ = ["FeatureReads", "ReadRequest", "age_s"]
+__all__ = ["FeatureReads", "age_s"]
 
+_LOG = logging.getLogger(__name__)
+_PLANS = 1000
+_THREADS = 16
+"""Views that are read at one time; what waits longer than its deadline is not begun."""
 
-class ReadRequest(Model):
-    """Body of `POST /features/v1/{service}`."""
-
-    entities: list[dict[str, Any]]
-    group: str | None = None
-    view_times: bool = False
+T = TypeVar("T")
 
 
 @dataclass
@@ -45,10 +44,22 @@ class FeatureReads:
     book: Watched[FeatureBook]
     deadline_s: float = 0.25
     last: LastRows = field(default_factory=LastRows)
-    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "online-store"))
-    _tables: dict[tuple[str, str], dict[str, OnlineTable]] = field(default_factory=dict)
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_THREADS, "online-store"))
+    _plans: OrderedDict[tuple[str, str, tuple[str, ...] | None], Plan] = field(default_factory=OrderedDict)
     _expressions: dict[tuple[str, str], Expressions] = field(default_factory=dict)
     _ensured: dict[str, OnlineTable] = field(default_factory=dict)
+
+    def warm(self) -> None:
+        """Prepare what the book's services read, so that the first caller does not wait for it."""
+        for spec in self.book.value.services:
+            for view in self.plan(spec).views:
+                try:
+                    self.store.prepare(view.table)
+                except NotFound:
+                    continue  # never materialized
+                except Unavailable as error:
+                    _LOG.warning("%s The first reads will be slower.", error.detail)
+                    return
 
     def spec(self, ref: str, groups: tuple[str, ...]) -> ServiceSpec:
         """The service; one that is not in the book sends us to the file again before we say no."""
@@ -59,43 +70,90 @@ class FeatureReads:
                 raise
             return self.book.value.find(ref, groups)
 
+    def plan(self, spec: ServiceSpec, features: tuple[str, ...] | None = None) -> Plan:
+        """What a read asks of which view; made once for each version of a service and choice of its features.
+
+        Raises Invalid for a feature that it has not.
+        """
+        place = spec.group, spec.ref, features
+        known = self._plans.get(place)
+        if known is None or known.spec is not spec:  # the same version, kept in another way since
+            known = self._plans[place] = plan_of(spec, features)
+            self._plans.move_to_end(place)
+            if len(self._plans) > _PLANS:
+                self._plans.popitem(last=False)
+        return known
+
     async def find(
-        self,
-        spec: ServiceSpec,
-        entities: Sequence[Mapping[str, Any]],
-        *,
-        within_s: float | None = None,
-        view_times: bool = False,
+        self, spec: ServiceSpec, entities: Sequence[Mapping[str, Any]], *, within_s: float | None = None
     ) -> Found:
-        """Newest features of the entities, in their order. Raises Unavailable after `deadline_s`, or `within_s`."""
-        limit = self.deadline_s if within_s is None else min(self.deadline_s, within_s)
-        tables = self._tables.get((spec.group, spec.ref))
-        if tables is None:
-            tables = self._tables[spec.group, spec.ref] = tables_of(spec)
-
-        def read() -> Found:
-            return read_online(self.store, spec, entities, tables=tables, view_times=view_times)
-
-        told: dict[str, str | int] = {"themisto.feature_service": spec.ref, "themisto.rows": len(entities)}
-        try:
-            with span("features.read", told):
-                async with asyncio.timeout(limit):
-                    found = await asyncio.get_running_loop().run_in_executor(self._threads, read)
-        except TimeoutError:
-            raise Unavailable(
-                f"The features of {spec.ref} were not read within {limit * 1000:.0f} ms.", "Try again in a moment."
-            ) from None
+        """For a prediction: newest features of the entities. Raises Unavailable after `deadline_s`, or `within_s`."""
+        found = await self.read(self.plan(spec), entities, self._limit_s(within_s))
         self.last.keep(spec, entities, found)
         return found
 
+    async def read(self, plan: Plan, entities: Sequence[Mapping[str, Any]], limit_s: float) -> Found:
+        """Newest features of the entities, in their order: each view is asked once, all at the same time.
+
+        Raises Invalid for entities that are none, Late after `limit_s`, Unavailable where the store does not answer.
+        """
+        plan.check(entities)
+        now = utcnow()
+
+        def ask(view: ViewRead) -> Sequence[Row | None]:
+            return read_view(self.store, view, keys[view.name], now)
+
+        keys = {view.name: view.keys_of(entities) for view in plan.views}
+        return plan.together(await self._each_view(plan, ask, len(entities), limit_s), now)
+
+    async def read_last(self, asked: Asked, entities: Sequence[Mapping[str, Any]], limit_s: float) -> Reading:
+        """The last values of each entity, in the same way."""
+        plan, now = asked.plan, utcnow()
+        plan.check(entities)
+        count = check_last(asked, len(entities))
+        keys = {view.name: view.keys_of(entities) for view in plan.views}
+
+        def ask(view: ViewRead) -> list[list[Row]]:
+            return read_last(self.store, view, keys[view.name], count)
+
+        return histories(asked, await self._each_view(plan, ask, len(entities), limit_s), now)
+
+    async def _each_view(self, plan: Plan, ask: Callable[[ViewRead], T], entities: int, limit_s: float) -> list[T]:
+        """What each view answers, in their order; one deadline for all of them."""
+        loop = asyncio.get_running_loop()
+        told: dict[str, str | int] = {"themisto.feature_service": plan.spec.ref, "themisto.rows": entities}
+        with span("features.read", told):
+            jobs = {loop.run_in_executor(self._threads, _of_view, ask, view): view.name for view in plan.views}
+            try:
+                done, late = await asyncio.wait(jobs, timeout=limit_s, return_when=asyncio.FIRST_EXCEPTION)
+                failed = [error for error in (job.exception() for job in jobs if job in done) if error is not None]
+                if failed:
+                    raise failed[0]
+                if late:
+                    raise _late(plan.spec.ref, [jobs[job] for job in jobs if job in late], limit_s)
+            finally:
+                for job in jobs:
+                    job.cancel()  # one that waits for a thread need not begin
+        return [job.result() for job in jobs]
+
+    def _limit_s(self, within_s: float | None) -> float:
+        return self.deadline_s if within_s is None else min(self.deadline_s, within_s)
+
     async def compute(
-        self, spec: ServiceSpec, found: Found, request: Mapping[str, Sequence[Any]], *, within_s: float | None = None
+        self,
+        spec: ServiceSpec,
+        found: Found,
+        request: Mapping[str, Sequence[Any]],
+        *,
+        within_s: float | None = None,
+        limit_s: float | None = None,
     ) -> Found:
         """What was found, each row with its on-demand features behind.
 
-        request: a column of values each. Raises Invalid for those that do not fit, Unavailable after the deadline.
+        request: a column of values each. limit_s: how long, in place of `deadline_s` or `within_s`.
+        Raises Invalid for values that do not fit, Late after the deadline.
         """
-        limit = self.deadline_s if within_s is None else min(self.deadline_s, within_s)
+        limit = self._limit_s(within_s) if limit_s is None else limit_s
         expressions = self._expressions.setdefault((spec.group, spec.ref), Expressions(spec))
         running: list[Any] = []
         late = False
@@ -112,32 +170,10 @@ class FeatureReads:
             late = True
             for connection in running:
                 connection.interrupt()
-            raise Unavailable(
+            raise Late(
                 f"The on-demand features of {spec.ref} took over {limit * 1000:.0f} ms.", "Compute less a row."
             ) from None
         return found.model_copy(update={"rows": rows})
-
-    async def answer(self, ref: str, body: bytes, caller: GatewayCaller) -> dict[str, Any]:
-        """The answer of `POST /features/v1/{service}`, ready for JSON: NaN and infinities are null."""
-        try:
-            request = ReadRequest.model_validate_json(body)
-        except ValidationError as error:
-            raise Invalid(f"The body is not right: {error.errors()[0]['msg']}.", 'Send {"entities": [{…}]}.') from None
-        groups = caller.groups
-        if request.group is not None:
-            groups = tuple(g for g in groups if g == request.group)
-        spec = self.spec(ref, groups)
-        found = await self.find(spec, request.entities, view_times=request.view_times)
-        names, rows = as_json(spec, found.rows, request.entities)
-        answer: dict[str, Any] = {
-            "service": spec.ref,
-            "columns": names,
-            "rows": rows,
-            "event_times": _iso(found.event_times),
-        }
-        if request.view_times:
-            answer["view_times"] = {view: _iso(times) for view, times in found.view_times.items()}
-        return answer
 
     async def write(self, lines: bytes) -> int:
         """Rows as the control plane's worker sends them: a table, then one row a line."""
@@ -179,8 +215,20 @@ def age_s(found: Found) -> float | None:
     return (datetime.now(UTC) - min(moments)).total_seconds() if moments else None
 
 
-def _iso(times: Sequence[datetime | None]) -> list[str | None]:
-    return [None if t is None else t.isoformat() for t in times]
+def _of_view(ask: Callable[[ViewRead], T], view: ViewRead) -> T:
+    """What a view answers; the store's trouble by the view's name."""
+    try:
+        return ask(view)
+    except Unavailable as error:
+        raise type(error)(f"'{view.name}' cannot be read now: {error.detail}", error.remedy) from error
+
+
+def _late(service: str, views: Sequence[str], limit_s: float) -> Late:
+    names = ", ".join(f"'{name}'" for name in views)
+    return Late(
+        f"The features of {service} were not read within {limit_s * 1000:.0f} ms: {names} came too late.",
+        "Try again in a moment, or give it more time.",
+    )
 
 
 def _read(lines: bytes) -> tuple[OnlineTable, list[list[Any]]]:

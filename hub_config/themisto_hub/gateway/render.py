@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from themisto_hub.gateway.clusters import clusters
 from themisto_hub.gateway.fallback import StandIn
 from themisto_hub.gateway.feature_callers import Trusted
+from themisto_hub.gateway.feature_paths import READ_METHOD, READ_PATH
 from themisto_hub.gateway.feature_table import FeatureRelease, FeatureTable
 from themisto_hub.gateway.headers import trace_answer
 from themisto_hub.gateway.limits import RATED, endpoint_rates
@@ -99,7 +100,7 @@ def _by_name(table: RouteTable) -> Message:
         ":path",
         "prefix_match_map",
         over_http | {f"{SERVICE}/": {"matcher": calls} if over_grpc else _in_order(())},
-        otherwise=_in_order([*_health(), _feature_reads()]),
+        otherwise=_in_order([*_health(), *_feature_reads()]),
     )
 
 
@@ -253,12 +254,19 @@ def _lua_metadata(route: Route) -> Message:
     return {"filter_metadata": {"envoy.filters.http.lua": {"features": dict.fromkeys(route.feature_names, True)}}}
 
 
-def _feature_reads() -> Message:
-    return {
-        "match": {"prefix": "/features/v1/"},
-        "route": {"cluster": "features", "timeout": f"{DEADLINE_S}s"},
-        "typed_per_filter_config": {"rbac": allow_readers()},
-    }
+def _feature_reads() -> Iterator[Message]:
+    """The read API. Neither requests nor answers are kept: features may be somebody's."""
+    longest = f"{DEADLINE_S}s"
+    stream = {"max_stream_duration": longest, "grpc_timeout_header_max": longest}
+    for match, cluster in (({"prefix": READ_PATH}, "features"), ({"path": READ_METHOD}, "features.grpc")):
+        yield {
+            "match": match,
+            "route": {"cluster": cluster, "timeout": longest, "max_stream_duration": stream},
+            "typed_per_filter_config": {
+                "rbac": allow_readers(),
+                "envoy.filters.http.lua": typed("envoy.extensions.filters.http.lua.v3.LuaPerRoute", disabled=True),
+            },
+        }
 
 
 def _nothing() -> Message:

@@ -1,4 +1,4 @@
-"""`python -m themisto_hub.gateway transformer`: the owner of the online store, and predictions by entity key.
+"""`python -m themisto_hub.gateway transformer`: the owner of the online store: feature reads, predictions by key.
 
 It goes on with what it has read when the control plane is dead.
 """
@@ -18,12 +18,15 @@ from themisto import spans
 from themisto.features.online import open_store
 from themisto_hub.gateway.bootstrap import GatewaySettings
 from themisto_hub.gateway.default_answers import DefaultAnswers
+from themisto_hub.gateway.feature_api import FeatureApi
 from themisto_hub.gateway.feature_book import BOOK, FeatureBook
 from themisto_hub.gateway.feature_callers import Callers, Trusted
 from themisto_hub.gateway.feature_files import Watched
 from themisto_hub.gateway.feature_grpc import create_server
 from themisto_hub.gateway.feature_http import create_app
 from themisto_hub.gateway.feature_lookup import Lookup
+from themisto_hub.gateway.feature_read_grpc import add_reads
+from themisto_hub.gateway.feature_read_http import read_route
 from themisto_hub.gateway.feature_reads import FeatureReads
 from themisto_hub.gateway.feature_table import TABLE, FeatureTable
 from themisto_hub.gateway.feature_tritons import Tritons
@@ -58,16 +61,21 @@ async def serve(settings: Deployment, keys: Keys, stop: asyncio.Event) -> None:
     table = Watched(settings.xds / TABLE, FeatureTable.model_validate_json, FeatureTable())
     callers = Callers(denied=lambda: table.value.denied_jti)
     callers.use(_trusted(book.value, table.value))
-    deadline_s = GatewaySettings().feature_deadline_ms / 1000
+    limits = GatewaySettings()
+    deadline_s = limits.feature_deadline_ms / 1000
     reads = FeatureReads(open_store(settings.online_store_url), book, deadline_s)
+    api = FeatureApi(reads, deadline_s)
+    await asyncio.to_thread(reads.warm)
     key = keys.features.get_secret_value() if keys.features else ""
     triton_keys = infer_keys(settings, keys)
     async with Tritons(triton_keys) as tritons:
         lookup = Lookup(reads, table, tritons)
         defaults = DefaultAnswers(table, keys.defaults.get_secret_value() if keys.defaults else "")
         grpc = create_server(callers, lookup, defaults, f"127.0.0.1:{settings.ports.transformer_grpc}", triton_keys)
+        add_reads(grpc, api, callers, limits.max_body_bytes)
+        read_api = read_route(api, callers, limits.max_body_bytes)
         config = uvicorn.Config(
-            create_app(reads, callers, lookup, tritons, defaults, key=key),
+            create_app(reads, callers, lookup, tritons, defaults, read_api=read_api, key=key),
             host="127.0.0.1",
             port=settings.ports.transformer_http,
             log_level="warning",

@@ -15,10 +15,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from themisto.errors import Invalid, MissingSetting, Refused, ThemistoError, Unavailable
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError, Producer
+    from confluent_kafka import Consumer, KafkaError, Message, Producer
     from confluent_kafka.admin import AdminClient
 
-__all__ = ["Broker", "BrokerKey"]
+__all__ = ["Broker", "BrokerKey", "is_record", "reason_of"]
 
 _OURS = (
     "group.",
@@ -46,11 +46,12 @@ class BrokerKey(BaseSettings):
 
 
 class Broker:
-    """Makes clients; `servers` is `host:9092,host:9092`, `key` as `BrokerKey` has it."""
+    """Makes clients; `servers` is `host:9092,host:9092`, `key` as `BrokerKey` has it, `name` what Kafka calls them."""
 
-    def __init__(self, servers: str, key: SecretStr | None = None) -> None:
+    def __init__(self, servers: str, key: SecretStr | None = None, *, name: str = "themisto-streams") -> None:
         self._servers = servers
         self._key = key
+        self._name = name
 
     def check(self) -> None:
         """Raises MissingSetting without Kafka's client, Invalid for a key that is no such thing."""
@@ -69,7 +70,7 @@ class Broker:
             raise Invalid(
                 f"THEMISTO_KEY_KAFKA may not set {', '.join(wrong)}.", "Only how to reach Kafka stands there."
             )
-        return {"bootstrap.servers": self._servers, "client.id": "themisto-streams", **own}
+        return {"bootstrap.servers": self._servers, "client.id": self._name, **own}
 
     def consumer(self, group: str) -> Consumer:
         """One that reads what was committed, and commits nothing by itself."""
@@ -135,6 +136,30 @@ class Broker:
             f"Kafka at {self._servers} does not answer.",
             "It may be down, or want a login: then THEMISTO_KEY_KAFKA says how.",
         )
+
+
+def is_record(record: Message) -> bool:
+    """False for news that need no answer. Raises KafkaException for a fault."""
+    from confluent_kafka import KafkaError, KafkaException
+
+    error = record.error()
+    if error is None:
+        return True
+    if error.code() == KafkaError._PARTITION_EOF or (error.retriable() and not error.fatal()):
+        return False
+    raise KafkaException(error)
+
+
+def reason_of(error: Exception) -> str:
+    """One sentence: ours, or Kafka's."""
+    from confluent_kafka import KafkaException
+
+    if isinstance(error, ThemistoError):
+        return str(error)
+    if isinstance(error, KafkaException) and error.args:
+        return f"Kafka: {error.args[0].str() if hasattr(error.args[0], 'str') else error.args[0]}."
+    _log.error("unexpected", exc_info=error)
+    return f"{type(error).__name__}."
 
 
 @contextmanager

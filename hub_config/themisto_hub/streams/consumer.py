@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from themisto.errors import NotFound
 from themisto_hub.streams.asking import Asker
-from themisto_hub.streams.broker import Broker
+from themisto_hub.streams.broker import Broker, is_record
 from themisto_hub.streams.commit import Committer
 from themisto_hub.streams.metrics import StreamMetrics
 from themisto_hub.streams.models import Stream
@@ -114,7 +114,7 @@ class StreamConsumer:
                 generation, found = self._generation, []
             if record is None:
                 break
-            if _is_record(record):
+            if is_record(record):
                 found.append(record)
         self._ahead = found[self._stream.in_flight :]
         return [request_of(record) for record in found[: self._stream.in_flight]]
@@ -183,7 +183,7 @@ class StreamConsumer:
         try:
             while pending and not stop.is_set():
                 record = self._consumer.poll(0)
-                if record is not None and _is_record(record):
+                if record is not None and is_record(record):
                     self._ahead.append(record)
                 if generation != self._generation:
                     return False
@@ -206,15 +206,3 @@ class StreamConsumer:
             lag[partition] = max(0, end - offset)
         self._metrics.waits(lag)
         self._lag_at_s = time.monotonic() + _LAG_EVERY_S
-
-
-def _is_record(record: Message) -> bool:
-    """False for news that need no answer. Raises KafkaException for a fault."""
-    from confluent_kafka import KafkaError, KafkaException
-
-    error = record.error()
-    if error is None:
-        return True
-    if error.code() == KafkaError._PARTITION_EOF or (error.retriable() and not error.fatal()):
-        return False
-    raise KafkaException(error)

@@ -10,13 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from themisto_hub.streams.metrics import Metrics, StreamState
+from themisto_hub.streams.metrics import StreamState
 
 __all__ = ["serving"]
 
 
 @contextmanager
-def serving(port: int, metrics: Metrics, states: Callable[[], Sequence[StreamState]]) -> Iterator[None]:
+def serving(port: int, exposition: Callable[[], bytes], states: Callable[[], Sequence[StreamState]]) -> Iterator[None]:
     """`/healthz` (JSON, 200 while the process lives) and `/metrics`, while the block runs. Raises OSError."""
 
     class Page(BaseHTTPRequestHandler):
@@ -27,7 +27,7 @@ def serving(port: int, metrics: Metrics, states: Callable[[], Sequence[StreamSta
                 body = json.dumps([state.model_dump() for state in states()]).encode()
                 self._answer(200, "application/json", body)
             elif self.path == "/metrics":
-                self._answer(200, CONTENT_TYPE_LATEST, metrics.exposition())
+                self._answer(200, CONTENT_TYPE_LATEST, exposition())
             else:
                 self._answer(404, "text/plain", b"not found\n")
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from themisto.types import Model
 
-__all__ = ["Metrics", "StreamMetrics", "StreamState"]
+__all__ = ["Metrics", "StreamMetrics", "StreamProgress", "StreamState"]
 
 
 class StreamState(Model):
@@ -55,21 +55,16 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class StreamMetrics:
-    """One stream's share; written by its thread, read by the page."""
+class StreamProgress:
+    """How one stream goes on; written by its thread, read by the page."""
 
-    def __init__(self, name: str, metrics: Metrics) -> None:
+    def __init__(self, name: str, lag: Gauge, retries: Counter) -> None:
         self._name = name
         self._lag: dict[int, int] | None = None
         self._problem = "It has not begun."
         self._lock = threading.Lock()
-        self._gauge = metrics.lag
-        self.answered = metrics.answered.labels(name)
-        self.errors = metrics.errors.labels(name)
-        self.duplicates = metrics.duplicates.labels(name)
-        self.retries = metrics.retries.labels(name)
-        self.restarts = metrics.restarts.labels(name)
-        self.batch_s = metrics.batch_s.labels(name)
+        self._gauge = lag
+        self.retries = retries
 
     def waits(self, lag: dict[int, int]) -> None:
         """Records that wait, by partition; partitions that are not named are not ours any more."""
@@ -96,3 +91,15 @@ class StreamMetrics:
         with self._lock:
             lag = None if self._lag is None else sum(self._lag.values())
             return StreamState(name=self._name, lag=lag, partitions=len(self._lag or ()), problem=self._problem)
+
+
+class StreamMetrics(StreamProgress):
+    """One stream's share."""
+
+    def __init__(self, name: str, metrics: Metrics) -> None:
+        super().__init__(name, metrics.lag, metrics.retries.labels(name))
+        self.answered = metrics.answered.labels(name)
+        self.errors = metrics.errors.labels(name)
+        self.duplicates = metrics.duplicates.labels(name)
+        self.restarts = metrics.restarts.labels(name)
+        self.batch_s = metrics.batch_s.labels(name)

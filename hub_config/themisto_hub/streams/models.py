@@ -7,13 +7,11 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from themisto.features.topics import TopicName
 from themisto.serving.names import EndpointName
 from themisto.types import Model, Slug
 
 __all__ = ["Stream", "check_streams"]
-
-Topic = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-][a-zA-Z0-9._-]{0,248}$")]
-"""As Kafka allows it: letters, digits, `.`, `_`, `-`; at most 249 characters."""
 
 
 class Stream(Model):
@@ -21,8 +19,8 @@ class Stream(Model):
 
     name: Slug
     endpoint: EndpointName
-    input: Topic
-    output: Topic
+    input: TopicName
+    output: TopicName
     """Has at least the partitions of `input`, and nobody else writes to it."""
     group: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{0,200}$")] = ""
     """Kafka's consumer group; default `themisto-<name>`."""

@@ -8,11 +8,11 @@ import signal
 import threading
 import time
 
-from themisto.errors import MissingSetting, ThemistoError
+from themisto.errors import MissingSetting
 from themisto.types import new_ulid
 from themisto_hub.settings import Deployment, Keys
 from themisto_hub.streams.asking import Asker
-from themisto_hub.streams.broker import Broker, BrokerKey
+from themisto_hub.streams.broker import Broker, BrokerKey, reason_of
 from themisto_hub.streams.consumer import StreamConsumer
 from themisto_hub.streams.health import serving
 from themisto_hub.streams.metrics import Metrics, StreamMetrics
@@ -46,7 +46,7 @@ def run(port: int | None = None) -> int:
         own = StreamMetrics(stream.name, metrics)
         asker = Asker(stream, settings.gateway_http, token, own.retried)
         kept.append((threading.Thread(target=_keep, args=(stream, broker, asker, own, stop), name=stream.name), own))
-    with serving(port or settings.ports.streams, metrics, lambda: [own.state for _, own in kept]):
+    with serving(port or settings.ports.streams, metrics.exposition, lambda: [own.state for _, own in kept]):
         for thread, _ in kept:
             thread.start()
         for thread, _ in kept:
@@ -64,21 +64,9 @@ def _keep(stream: Stream, broker: Broker, asker: Asker, metrics: StreamMetrics, 
             StreamConsumer(stream, broker, asker, metrics, member).run(stop)
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing is lost and the others go on
             failed_in_a_row = 1 if time.monotonic() - began > _STEADY_S else failed_in_a_row + 1
-            reason = _reason(error)
+            reason = reason_of(error)
             metrics.fails(reason)
             metrics.restarts.inc()
             _log.warning("stream %s begins anew: %s", stream.name, reason)
             stop.wait(min(_LONGEST_PAUSE_S, 0.5 * 2 ** min(failed_in_a_row, 8)) * random.uniform(0.5, 1))  # noqa: S311
     asker.close()
-
-
-def _reason(error: Exception) -> str:
-    """One sentence: ours, or Kafka's."""
-    from confluent_kafka import KafkaException
-
-    if isinstance(error, ThemistoError):
-        return str(error)
-    if isinstance(error, KafkaException) and error.args:
-        return f"Kafka: {error.args[0].str() if hasattr(error.args[0], 'str') else error.args[0]}."
-    _log.error("unexpected", exc_info=error)
-    return f"{type(error).__name__}."

@@ -18,12 +18,24 @@ _EVENTS = "THEMISTO_KEY_EVENTS"
 """Addresses that events are sent to: secrets that the operator gives, and only the control plane learns."""
 
 _KAFKA = "THEMISTO_KEY_KAFKA"
-"""How to log in at Kafka: a secret that the operator gives, and only the streams learn."""
+"""How to log in at Kafka: a secret that the operator gives, and only those who read topics learn."""
 
 _UIDS = {
     name: _FIRST_UID + i
     for i, name in enumerate(
-        ["idp", "proxy", "tracking", "control", "gateway", "features", "triton-dev", "triton-prod", "streams"], start=1
+        [
+            "idp",
+            "proxy",
+            "tracking",
+            "control",
+            "gateway",
+            "features",
+            "triton-dev",
+            "triton-prod",
+            "streams",
+            "feature-streams",
+        ],
+        start=1,
     )
 }
 
@@ -191,7 +203,16 @@ def processes(settings: Deployment, keys: Keyring, root: Path, node: Path, trito
             "control",
             "control",
             env(
-                *("hub_control", "oidc_review", "features", "operator", "session", "artifacts", "streams"),
+                *(
+                    "hub_control",
+                    "oidc_review",
+                    "features",
+                    "operator",
+                    "session",
+                    "artifacts",
+                    "streams",
+                    "feature_streams",
+                ),
                 *("triton_dev", "triton_prod", "triton_infer_dev", "triton_infer_prod", "defaults"),
                 **{name: os.environ[name] for name in (_EVENTS,) if name in os.environ},
             ),
@@ -207,6 +228,17 @@ def processes(settings: Deployment, keys: Keyring, root: Path, node: Path, trito
                 "streams",
                 "streams",
                 env("streams", **{name: os.environ[name] for name in (_KAFKA,) if name in os.environ}),
+            )
+        )
+    if settings.feature_topics:
+        found.append(
+            Process(
+                "feature-streams",
+                [*module, "themisto_hub.feature_streams"],
+                f"{loopback}:{ports.feature_streams}/healthz",
+                "feature-streams",
+                "feature-streams",
+                env("feature_streams", **{name: os.environ[name] for name in (_KAFKA,) if name in os.environ}),
             )
         )
     return [replace(process, isolated=settings.isolation == "uid") for process in found]

@@ -24,7 +24,7 @@ from themisto_hub.supervisor.watch import MARK
 
 __all__ = ["House"]
 
-_PORTS = 19
+_PORTS = 20
 _UP_WITHIN_S = 180.0
 
 
@@ -118,7 +118,7 @@ def _free_base() -> int:
     for base in range(18000, 30000, 50):
         if not any(_taken(port) for port in range(base, base + _PORTS)):
             return base
-    raise Failed("No nineteen free ports in a row between 18000 and 30000.", "Stop other programs.")
+    raise Failed("No twenty free ports in a row between 18000 and 30000.", "Stop other programs.")
 
 
 def _taken(port: int) -> bool:

@@ -733,6 +733,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/services/themisto/api/v1/feature-streams/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Report
+         * @description How the streams do; answers which there are to be.
+         */
+        post: operations["feature-streams_report"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/services/themisto/api/v1/feature-streams/{group}/{view}/places": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Places
+         * @description By partition the offset that is to be read next; what was never read is not in it.
+         */
+        get: operations["feature-streams_places"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/services/themisto/api/v1/feature-streams/{group}/{view}/rows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Feed
+         * @description The body is one line of JSON, a `Batch`, and then its rows in Parquet, if there are any.
+         */
+        post: operations["feature-streams_feed"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/services/themisto/api/v1/features/entities/{name}": {
         parameters: {
             query?: never;
@@ -939,6 +999,26 @@ export interface paths {
          * @description Ask for a run; it is done when its state says so.
          */
         post: operations["features_materialize"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/services/themisto/api/v1/features/views/{name}/poison": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Poison
+         * @description Messages of the view's topics that were no rows, the newest first: where they stand and why.
+         */
+        get: operations["features_poison"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2140,6 +2220,7 @@ export interface components {
          *     aggregates: Aggregates over the source's rows, which are events then; `features` are the columns of these.
          *     every: how long a bucket of events is; windows are multiples of it (see `themisto.features.windows`).
          *     sequence: the integer column that tells events of one entity and time apart.
+         *     stream: the Topic, or its name, whose messages are rows of the source from now on, beside those it comes with.
          *     fresh: how old the newest event may be, as a promise to those who read it.
          *     online: how the online store keeps it.
          *     expect: what its rows must be like; others are kept apart (see `Expect`).
@@ -2183,6 +2264,7 @@ export interface components {
              * @default
              */
             owner: string;
+            stream?: components["schemas"]["Topic"] | null;
             /**
              * Tags
              * @default []
@@ -2194,6 +2276,39 @@ export interface components {
             /** Version */
             version?: number | null;
             windows?: components["schemas"]["Windows"] | null;
+        };
+        /**
+         * Fed
+         * @description What became of a batch; its rows are kept in any case.
+         *
+         *     online: whether they can be read online now; else they come there by themselves.
+         *     quarantined: rows that are not as the view expects.
+         */
+        Fed: {
+            /**
+             * Online
+             * @default true
+             */
+            online: boolean;
+            /**
+             * Quarantined
+             * @default 0
+             */
+            quarantined: number;
+            /**
+             * Rows
+             * @default 0
+             */
+            rows: number;
+        };
+        /**
+         * Flow
+         * @description A view that is fed by its topic; `view` is its newest version.
+         */
+        Flow: {
+            /** Group */
+            group: string;
+            view: components["schemas"]["FeatureView"];
         };
         /**
          * Freshness
@@ -2221,6 +2336,7 @@ export interface components {
              * @default 0
              */
             quarantined: number;
+            stream?: components["schemas"]["Streamed"] | null;
             /** Version */
             version: number;
             /** View */
@@ -2728,6 +2844,27 @@ export interface components {
             requests_per_s: number;
         };
         /**
+         * PoisonedMessage
+         * @description A message of a view's topic that is no row of it: where it stands, and why.
+         */
+        PoisonedMessage: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Offset */
+            offset: number;
+            /** Partition */
+            partition: number;
+            /** Reason */
+            reason: string;
+            /** Size Bytes */
+            size_bytes: number;
+            /** Topic */
+            topic: string;
+        };
+        /**
          * Posted
          * @description What a post of labels has done: of `labels`, how many are new and how many say something else than before.
          */
@@ -3211,6 +3348,17 @@ export interface components {
             target: "kubernetes" | "kserve" | "istio";
             /** Traffic */
             traffic: string;
+        };
+        /**
+         * Report
+         * @description How the streams of one process do.
+         */
+        Report: {
+            /**
+             * States
+             * @default []
+             */
+            states: components["schemas"]["StreamState"][];
         };
         /**
          * Retraining
@@ -3724,6 +3872,51 @@ export interface components {
             sha256: string;
         };
         /**
+         * StreamState
+         * @description How one stream does.
+         */
+        StreamState: {
+            /** Lag */
+            lag?: number | null;
+            /** Name */
+            name: string;
+            /**
+             * Partitions
+             * @default 0
+             */
+            partitions: number;
+            /**
+             * Problem
+             * @default
+             */
+            problem: string;
+        };
+        /**
+         * Streamed
+         * @description How the topic comes into a view.
+         *
+         *     lag: messages that wait; None before it was measured. problem: why it does not go on right now; empty if it does.
+         *     reached: the newest event time that came by it. poisoned: messages that were no rows, ever.
+         */
+        Streamed: {
+            /** Lag */
+            lag?: number | null;
+            /**
+             * Poisoned
+             * @default 0
+             */
+            poisoned: number;
+            /**
+             * Problem
+             * @default
+             */
+            problem: string;
+            /** Reached */
+            reached?: string | null;
+            /** Topic */
+            topic: string;
+        };
+        /**
          * Times
          * @description How long requests took; None where the log does not say it.
          */
@@ -3753,6 +3946,41 @@ export interface components {
              * @default 0.05
              */
             slow: number;
+        };
+        /**
+         * Topic
+         * @description A topic of the workbench's Kafka: each message is one row of a view, or of what its transform takes.
+         *
+         *     format: "json": an object whose fields are called like the columns; others are not looked at.
+         *     times: how a time is written: "iso" for text (2026-01-31T12:00:00Z; without a zone it is UTC), or a number since
+         *         1970: "s", "ms", "us".
+         *     start: where a version of a view begins to read: at the "earliest" message that Kafka still has, or with the
+         *         next one, "latest".
+         *
+         *     >>> Topic("payments", times="ms").start
+         *     'earliest'
+         */
+        Topic: {
+            /**
+             * Format
+             * @default json
+             * @constant
+             */
+            format: "json";
+            /** Name */
+            name: string;
+            /**
+             * Start
+             * @default earliest
+             * @enum {string}
+             */
+            start: "earliest" | "latest";
+            /**
+             * Times
+             * @default iso
+             * @enum {string}
+             */
+            times: "iso" | "s" | "ms" | "us";
         };
         /**
          * Transform
@@ -5136,6 +5364,92 @@ export interface operations {
             "5XX": components["responses"]["Problem"];
         };
     };
+    "feature-streams_report": {
+        parameters: {
+            query?: never;
+            header?: {
+                "x-feature-streams-key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Report"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Flow"][];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    "feature-streams_places": {
+        parameters: {
+            query: {
+                version: number;
+            };
+            header?: {
+                "x-feature-streams-key"?: string;
+            };
+            path: {
+                group: string;
+                view: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: number;
+                    };
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    "feature-streams_feed": {
+        parameters: {
+            query?: never;
+            header?: {
+                "x-feature-streams-key"?: string;
+            };
+            path: {
+                group: string;
+                view: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fed"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
     features_entity: {
         parameters: {
             query?: {
@@ -5541,6 +5855,34 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Materialization"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    features_poison: {
+        parameters: {
+            query?: {
+                /** @description one of the caller's groups; default: her only one */
+                group?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PoisonedMessage"][];
                 };
             };
             "4XX": components["responses"]["Problem"];

@@ -21,6 +21,7 @@ __all__ = [
     "materialize",
     "push",
     "quarantine",
+    "select",
     "show",
 ]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, PositiveInt
 
-from themisto.errors import NotFound
+from themisto.errors import NotFound, did_you_mean
 from themisto.features.models import Entity, FeatureView
 from themisto.features.records import Freshness, Quarantine, RegisteredView, ServiceSpec, ViewData
 from themisto.features.resolve import as_said
@@ -38,7 +38,7 @@ class Book(Model):
     def newest(self, name: str) -> RegisteredView:
         """A view's newest version. Raises NotFound."""
         if not self.views.get(name):
-            raise NotFound(f"There is no feature view '{name}'.", there_are(self.views))
+            raise NotFound(f"There is no feature view '{name}'.", there_are(self.views, name))
         return self.views[name][-1]
 
     def as_said(self, spec: ServiceSpec) -> ServiceSpec:
@@ -154,9 +154,11 @@ def change_book(home: Path, edit: Callable[[Book], None]) -> None:
         con.execute("COMMIT")
 
 
-def there_are(names: Mapping[str, Any]) -> str:
-    """What a NotFound says of the names there are."""
-    return f"There are {', '.join(sorted(names))}." if names else "None is registered yet: %features apply VAR."
+def there_are(names: Mapping[str, Any], asked: str) -> str:
+    """What a NotFound says of the names there are, to one who asked for another."""
+    if not names:
+        return "None is registered yet: %features apply VAR."
+    return did_you_mean(asked.partition("@")[0], names.keys() - {asked}, f"There are {', '.join(sorted(names))}.")
 
 
 @contextmanager

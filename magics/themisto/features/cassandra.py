@@ -1,15 +1,12 @@
 """The online store on a cluster: Cassandra or ScyllaDB, one partition an entity, its newest event first.
 
-Settings come with the URL: `cassandra://h1,h2:9042/keyspace?dc=dc1&consistency=LOCAL_QUORUM`; user and
-password, where there are any, as `cassandra://user:password@…`. What was measured: protocol 5,
+Settings come with the URL (`cassandra_settings`). What was measured: protocol 5,
 TCP_NODELAY, prepared IN without paging, unlogged batches of at most ten partitions.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import socket
 import threading
 import time
 from collections import deque
@@ -17,34 +14,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
 
-from themisto.errors import Invalid, MissingSetting, NotFound, Unavailable
-from themisto.features.dtypes import Dtype
+from themisto.errors import Invalid, MissingSetting
+from themisto.features.cassandra_settings import CassandraSettings
 from themisto.features.online import OnlineTable, Row
 
 __all__ = ["CassandraStore"]
 
-_TYPES: dict[Dtype, str] = {
-    "bool": "boolean",
-    "int32": "int",
-    "int64": "bigint",
-    "float32": "float",
-    "float64": "double",
-    "string": "text",
-    "timestamp": "bigint",  # microseconds: Cassandra's own timestamp ends at milliseconds
-    "decimal": "decimal",
-    "list[int64]": "frozen<list<bigint>>",
-    "list[float32]": "frozen<list<float>>",
-    "list[float64]": "frozen<list<double>>",
-}
 _AT_ONCE = 100  # keys in one IN
 _BATCH = 10  # partitions in one unlogged batch: more draw warnings
 _WINDOW = 64  # batches under way
-_TIMEOUT_S = 10.0
 _LONGEST_TTL_S = 630_720_000  # Cassandra's own: 20 years
 _HOWS = 1000
-_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
 class CassandraStore:
@@ -56,88 +37,34 @@ class CassandraStore:
     more is removed with the write that makes it so; a late event's row may stay until the next write.
     """
 
-    def __init__(
-        self,
-        hosts: Sequence[str],
-        keyspace: str,
-        *,
-        port: int = 9042,
-        dc: str | None = None,
-        consistency: str = "LOCAL_QUORUM",
-        user: str | None = None,
-        password: str | None = None,
-    ) -> None:
+    def __init__(self, settings: CassandraSettings) -> None:
         try:
-            from cassandra import ConsistencyLevel
-            from cassandra.auth import PlainTextAuthProvider
-            from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
-            from cassandra.policies import DCAwareRoundRobinPolicy, RoundRobinPolicy, TokenAwarePolicy
-            from cassandra.query import tuple_factory
+            from themisto.features import cassandra_schema, cassandra_session
         except ImportError:
             raise MissingSetting("cassandra:// needs its driver.", "pip install 'themisto[cassandra]'.") from None
-        if not _IDENTIFIER.fullmatch(keyspace) or consistency not in ConsistencyLevel.name_to_value:
-            raise Invalid(f"'{keyspace}' or '{consistency}' cannot be used.", "See cassandra://host/keyspace?dc=….")
-        near = DCAwareRoundRobinPolicy(local_dc=dc) if dc else RoundRobinPolicy()
-        profile = ExecutionProfile(
-            load_balancing_policy=TokenAwarePolicy(near),
-            consistency_level=ConsistencyLevel.name_to_value[consistency],
-            request_timeout=_TIMEOUT_S,
-            row_factory=tuple_factory,
-        )
-        self._cluster = Cluster(
-            list(hosts),
-            port=port,
-            protocol_version=5,
-            connect_timeout=_TIMEOUT_S,
-            execution_profiles={EXEC_PROFILE_DEFAULT: profile},
-            auth_provider=PlainTextAuthProvider(user, password) if user else None,
-            sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-        )
-        with _ours():
-            self._session = self._cluster.connect(keyspace)
+        self._cluster, self._session = cassandra_session.connect(settings)
         self._prepared: dict[tuple[str, str | None], Any] = {}
         self._preparing = threading.Lock()
         self._hows: dict[int, _How] = {}
+        try:
+            cassandra_schema.claim(self._session)
+        except BaseException:
+            self._cluster.shutdown()
+            raise
 
     @classmethod
     def from_url(cls, url: str) -> CassandraStore:
-        parts = urlsplit(url)
-        login, _, hosts = parts.netloc.rpartition("@")
-        user, _, password = login.partition(":")
-        names = [h.partition(":") for h in hosts.split(",")]
-        options = {k: v[-1] for k, v in parse_qs(parts.query).items()}
-        unknown = sorted(options.keys() - {"dc", "consistency"})
-        if unknown or not all(n[0] for n in names):
-            raise Invalid(
-                f"The URL of the online store has {', '.join(unknown) or 'no host'}.", "It takes dc, consistency."
-            )
-        return cls(
-            [n[0] for n in names],
-            parts.path.strip("/"),
-            port=int(names[0][2] or 9042),
-            dc=options.get("dc"),
-            consistency=options.get("consistency", "LOCAL_QUORUM"),
-            user=unquote(user) or None,
-            password=unquote(password) or None,
-        )
+        return cls(CassandraSettings.from_url(url))
 
     def ensure(self, table: OnlineTable) -> None:
-        columns = "".join(f', "{c.name}" {_TYPES[c.dtype]}' for c in table.columns)
-        compaction = f"{{'class': '{table.online.compaction or 'UnifiedCompactionStrategy'}'}}"
-        with _ours():
-            self._session.execute(
-                f'CREATE TABLE IF NOT EXISTS "{table.name}" (key_ text, at_ bigint, seq_ bigint{columns}, '
-                f"PRIMARY KEY ((key_), at_)) WITH CLUSTERING ORDER BY (at_ DESC) AND compaction = {compaction}"
-            )
-            if table.online.compaction and self._compaction(table.name) != table.online.compaction:
-                self._session.execute(f'ALTER TABLE "{table.name}" WITH compaction = {compaction}')
+        from themisto.features import cassandra_schema
 
-    def _compaction(self, table: str) -> str:
-        rows = self._session.execute(
-            "SELECT compaction FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s",
-            (self._session.keyspace, table),
-        )
-        return str(rows.one()[0]["class"]).rpartition(".")[2]
+        cassandra_schema.ensure(self._session, table)
+
+    def prepare(self, table: OnlineTable) -> None:
+        """Both ways of reading, prepared on every node and gone once: the first read of a caller finds them warm."""
+        self.history(table, ["\x00"], 1)
+        self.history(table, ["\x00", "\x01"], 1)
 
     def write(self, table: OnlineTable, rows: Iterable[Row]) -> int:
         from cassandra.query import BatchStatement, BatchType
@@ -178,10 +105,8 @@ class CassandraStore:
 
     def read(self, table: OnlineTable, keys: Sequence[str]) -> list[Row | None]:
         if len(keys) == 1:
-            try:
+            with _ours():
                 rows = self._session.execute(self._how(table).of_one, (keys[0], 1)).current_rows
-            except Exception as error:
-                raise _told(error) from error
             return [rows[0] if rows and rows[0][2] is not None else None]
         return [rows[0] if rows else None for rows in self.history(table, keys, 1)]
 
@@ -243,6 +168,7 @@ class CassandraStore:
 
             with self._preparing, _ours():
                 found = self._session.prepare(cql)
+                found.is_idempotent = cql.startswith("SELECT")  # what speculation may ask twice
                 found.fetch_size = None  # paging an IN costs half of its time
                 if table.online.consistency is not None:
                     found.consistency_level = ConsistencyLevel.name_to_value[table.online.consistency]
@@ -292,21 +218,7 @@ def _full(rows: Sequence[Row], keep: int) -> Iterator[tuple[str, int, int]]:
 
 @contextmanager
 def _ours() -> Iterator[None]:
-    try:
+    from themisto.features.cassandra_session import ours
+
+    with ours():
         yield
-    except Exception as error:
-        raise _told(error) from error
-
-
-def _told(error: Exception) -> Exception:
-    """The driver's errors as ours; any other as it is."""
-    from cassandra import DriverException, InvalidRequest, RequestExecutionException
-    from cassandra.cluster import NoHostAvailable
-
-    if isinstance(error, InvalidRequest):
-        if "unconfigured table" in str(error) or ("table" in str(error) and "does not exist" in str(error)):
-            return NotFound("This view has no online rows yet.", "Run %features materialize VIEW.")
-        return Unavailable(f"The online store refused a statement: {error}.", "Check its keyspace.")
-    if isinstance(error, DriverException | RequestExecutionException | NoHostAvailable):
-        return Unavailable(f"The online store does not answer: {error}.", "Try again in a moment.")
-    return error

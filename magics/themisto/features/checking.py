@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from themisto.errors import Invalid, MissingSetting, NotFound, Unavailable
+from themisto.features.answers import Answer, joined
 from themisto.features.comparing import Comparison
 from themisto.features.findings import Finding, Findings
 from themisto.features.join import point_in_time, time_column
@@ -14,7 +15,7 @@ from themisto.features.leakage import from_the_future
 from themisto.features.likeness import unlike
 from themisto.features.models import FeatureView
 from themisto.features.promises import late
-from themisto.features.records import OnlineRows, ServiceSpec
+from themisto.features.records import ServiceSpec
 from themisto.features.registry import Registry
 from themisto.features.sources import as_table
 from themisto.features.splits import split_over
@@ -83,20 +84,10 @@ class Checking:
             return
         self._found += comparison.findings(entities, online, self._fresh, utcnow())
 
-    def _read(self, entities: Sequence[Mapping[str, Any]]) -> OnlineRows:
-        """In small parts, so that none meets the deadline of a prediction."""
+    def _read(self, entities: Sequence[Mapping[str, Any]]) -> Answer:
+        """In parts, so that none is larger than a read may be."""
         ref = self._spec.ref
-        parts = [
-            self._registry.read(ref, entities[i : i + _AT_ONCE], view_times=True)
-            for i in range(0, len(entities), _AT_ONCE)
-        ]
-        return parts[0].model_copy(
-            update={
-                "rows": [row for part in parts for row in part.rows],
-                "event_times": [moment for part in parts for moment in part.event_times],
-                "view_times": {v: [m for part in parts for m in part.view_times[v]] for v in self._spec.views},
-            }
-        )
+        return joined([self._registry.read(ref, entities[i : i + _AT_ONCE]) for i in range(0, len(entities), _AT_ONCE)])
 
     def _training(
         self, against: pd.DataFrame, label: str | None, at: str | None, split: str | pd.DataFrame | None
@@ -148,7 +139,8 @@ class Checking:
         """The rows with the service's features: those they have, or else those of their time."""
         if self._given(frame):
             return frame
-        return point_in_time(frame, at, self._spec, self._files, self._views)
+        joined: pd.DataFrame = point_in_time(frame, at, self._spec, self._files, self._views)
+        return joined
 
     def _given(self, frame: pd.DataFrame) -> bool:
         return not {c.name for c in self._spec.columns}.isdisjoint(map(str, frame.columns))

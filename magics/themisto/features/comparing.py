@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from themisto.features.answers import Answer
 from themisto.features.dtypes import arrow_type, micros, to_json
 from themisto.features.findings import Finding, Severity
 from themisto.features.join import events
 from themisto.features.models import FeatureView
 from themisto.features.reading import cast_key
-from themisto.features.records import Freshness, OnlineRows, ServiceSpec
+from themisto.features.records import Freshness, ServiceSpec
 from themisto.features.skew import Difference, Kind, Row, Terms, explain
 from themisto.features.sources import quoted
 
@@ -76,7 +77,7 @@ class Comparison:
     def findings(
         self,
         entities: Sequence[Mapping[str, Any]],
-        online: OnlineRows,
+        online: Answer,
         fresh: Mapping[str, Freshness],
         now: datetime,
     ) -> list[Finding]:
@@ -130,14 +131,20 @@ class Comparison:
                 held = tuple(to_json(c.dtype, v) for c, v in zip(columns, row, strict=True))
                 yield None if moment is None else Row(moment, held)
 
-    def _read(self, view: str, offline: Sequence[Row | None], online: OnlineRows) -> Iterator[Row | None]:
+    def _read(self, view: str, offline: Sequence[Row | None], online: Answer) -> Iterator[Row | None]:
         """The view's part of what was read; a default in place of nothing is nothing."""
         columns = self._spec.of(view)
-        places = [online.columns.index(c.name) for c in columns]
+        names = [c.name for c in online.columns]
+        places = [names.index(c.name) for c in columns]
         filled = self._spec.on_missing == "default"
         defaults = [to_json(c.dtype, self._spec.stand_ins.get(c.name)) if filled else None for c in columns]
-        for row, moment, kept in zip(online.rows, online.view_times[view], offline, strict=True):
-            if moment is None:
+        seen = online.views[view]
+        oldest_s = None if self._spec.on_missing == "last" else self._spec.max_age_s
+        for row, moment, age_s, kept in zip(online.rows, seen.event_times, seen.ages_s, offline, strict=True):
+            if not isinstance(moment, datetime) or not isinstance(age_s, float):
+                yield None
+                continue
+            if oldest_s is not None and age_s > oldest_s:  # not given to a model
                 yield None
                 continue
             trained = kept.values if kept is not None else defaults

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from themisto.display import Card, Table
@@ -11,11 +12,22 @@ from themisto.features.changes import Change, Effect
 from themisto.features.findings import Findings
 from themisto.features.models import Entity
 from themisto.features.promises import in_words, kept
-from themisto.features.records import Erasure, Freshness, Materialization, Pushed, RegisteredView, ServiceSpec, ViewData
+from themisto.features.records import (
+    Erasure,
+    Freshness,
+    Materialization,
+    Pushed,
+    RegisteredView,
+    ServiceSpec,
+    Streamed,
+    ViewData,
+)
+from themisto.features.spines import shares
 from themisto.types import utcnow
 
 if TYPE_CHECKING:
-    from themisto.features.service import Applied, Joined
+    from themisto.features.applying import Applied
+    from themisto.features.training import Joined
 
 __all__ = [
     "Progress",
@@ -80,6 +92,10 @@ def shown(registered: RegisteredView) -> Card:
         "event time": view.at,
         "holds": "until the next" if view.ttl_s is None else f"{view.ttl_s:g} s",
     }
+    if view.stream is not None:
+        facts["topic"] = str(view.stream)
+        if registered.freshness and registered.freshness.stream:
+            facts["stream"] = _streamed(registered.freshness.stream)
     if view.expect:
         facts["expects"] = [f"{e.column} {word}" for e in view.expect for word in e.says]
     if view.windows is not None:
@@ -193,17 +209,25 @@ def freshness(rows: Sequence[Freshness]) -> Table:
     """How far each view reaches, and whether that is what it promises."""
     now = utcnow()
     names = ["view", "offline to", "online to", "online rows", "materialized", "promise", "kept", "in quarantine"]
+    streaming = any(r.stream for r in rows)
     return Table(
-        names,
+        [*names, "stream"] if streaming else names,
         [
             [
                 *(r.view, r.offline_to, r.online_to, r.online_rows, r.materialized_at),
                 *(None if r.fresh_s is None else in_words(r.fresh_s), kept(r, now) or None, r.quarantined),
+                *([_streamed(r.stream) if r.stream else None] if streaming else []),
             ]
             for r in rows
         ],
         title="Freshness (UTC)",
     )
+
+
+def _streamed(stream: Streamed) -> str:
+    waiting = "" if stream.lag is None else f"; {stream.lag} waiting"
+    poison = f"; {stream.poisoned} messages were no rows" if stream.poisoned else ""
+    return f"{stream.topic}: {stream.problem.rstrip('.') or 'running'}{waiting}{poison}"
 
 
 def checked(service: str, found: Findings) -> Listing:
@@ -219,7 +243,10 @@ def checked(service: str, found: Findings) -> Listing:
 
 def joined(name: str, result: Joined) -> Card:
     """What %%features put into the variable."""
-    frame, spec, at = result
+    rows, spec, at = result
+    total, columns, found = shares(rows, [c.name for c in spec.outputs])
     facts: dict[str, Any] = {"service": spec.ref, "as known at": at}
-    facts |= {f"found {c.name}": f"{100 * float(frame[c.name].notna().mean()):.1f} %" for c in spec.outputs}
-    return Card(f"{name}: {len(frame)} rows, {len(frame.columns)} columns", facts)
+    if isinstance(rows, Path):
+        facts["in"] = rows
+    facts |= {f"found {n}": f"{100 * share:.1f} %" for n, share in found.items()}
+    return Card(f"{name}: {total} rows, {columns} columns", facts)

@@ -34,6 +34,7 @@ __all__ = [
     "from_json",
     "is_time",
     "micros",
+    "moment_of",
     "stored",
     "to_json",
 ]
@@ -174,6 +175,11 @@ def micros(moment: datetime) -> int:
     """Microseconds since 1970, exact. Naive moments are read as UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - _EPOCH) // timedelta(microseconds=1)
+
+
+def moment_of(us: int) -> datetime:
+    """The moment of microseconds since 1970, exact, also where the platform's own clock does not reach."""
+    return _EPOCH + timedelta(microseconds=us)
 
 
 def to_json(dtype: Dtype, value: Any) -> Any:

@@ -18,7 +18,7 @@ from themisto.features.models import FeatureView
 from themisto.features.online import encode_key
 from themisto.features.reading import cast_key
 from themisto.features.records import Quarantine, ViewData
-from themisto.features.sources import key_sql, written
+from themisto.features.rowfile import key_sql, written
 
 if TYPE_CHECKING:
     import duckdb

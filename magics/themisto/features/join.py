@@ -14,16 +14,19 @@ created time on, and what came late is not seen before it came.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from themisto.errors import Invalid
-from themisto.features.merging import merged
+from themisto.features.dtypes import is_time
+from themisto.features.engine import Bounds, Told, bounded, watched
+from themisto.features.merging import MEMORY_BYTES, merged
 from themisto.features.models import FeatureView
 from themisto.features.on_demand import Expressions
 from themisto.features.records import ServiceSpec
-from themisto.features.sources import as_table, conform, quoted, times
+from themisto.features.sources import conform, quoted, schema_of, times
+from themisto.features.spines import Spine, written_to
 from themisto.features.windowing import windowed
 
 if TYPE_CHECKING:
@@ -33,72 +36,146 @@ if TYPE_CHECKING:
 
 __all__ = ["events", "point_in_time", "time_column"]
 
+_ROWS = 200_000
+_FIRST = "CREATE OR REPLACE TEMP TABLE entities_ AS SELECT * FROM part_"
+_ADDED = "INSERT INTO entities_ SELECT * FROM part_"
+
 
 def point_in_time(
-    entities: pd.DataFrame,
+    entities: Any,
     at: str,
     spec: ServiceSpec,
     files: Mapping[str, Path],
     views: Mapping[str, FeatureView],
     *,
     known: bool = False,
-) -> pd.DataFrame:
-    """`entities` with the columns of `spec` as they were at `entities[at]`.
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+    told: Told | None = None,
+    to: Path | None = None,
+) -> Any:
+    """`entities` with the columns of `spec` as they were at `entities[at]`, in what they came in (see `Spine`).
 
     files: for each view its Parquet file, as `write_parquet` makes it.
     views: for each view its definition.
     known: see only rows that had been created by then, in views that have a created time.
+    bounds: memory, and where the rest goes. told: hears how far it is.
+    to: write the result to this Parquet file, row by row, and give its path.
     Raises Invalid where a key or the time is missing or of another type, or a feature's name is taken.
     """
-    import duckdb
-    import numpy as np
-    import pandas as pd
     import pyarrow as pa
 
-    taken = sorted({c.name for c in spec.outputs} & set(map(str, entities.columns)))
+    with bounded(bounds) as (con, folder):
+        spine = Spine(entities, folder)
+        _check(spine, at, spec)
+        if to is not None and spine.in_file and to.resolve() == spine.given.resolve():
+            raise Invalid(f"'{to.name}' is the spine itself.", "Write the result to another file.")
+
+        def join() -> Any:
+            laid = _lay(con, spine, at, spec)
+            found = None
+            if laid is not None:
+                found = merged(*laid, spec, files, views, known=known, memory_bytes=_share(bounds))
+            if found is None:
+                for i, name in enumerate(spec.views):
+                    con.read_parquet(str(files[name])).create_view(f"rows{i}")
+                    of_entities = _windowed if name in spec.windows else _of_view
+                    con.execute(f"CREATE VIEW v{i} AS {of_entities(views[name], f'rows{i}', spec, known=known)}")
+                stored = con.sql(_sql(spec, views))
+                if to is not None:
+                    return written_to(to, _beside(spine, stored.to_arrow_reader(_ROWS), spec))
+                found = stored.to_arrow_table()
+            elif to is not None:
+                reader = pa.RecordBatchReader.from_batches(found.schema, found.to_batches(_ROWS))
+                return written_to(to, _beside(spine, reader, spec))
+            if spec.on_demand:
+                found = _with_on_demand(spec, found, spine)
+            return spine.joined(_frame(con, found) if spine.of_pandas else found)
+
+        return watched(con, join, what="The join", bounds=bounds, told=told)
+
+
+def _check(spine: Spine, at: str, spec: ServiceSpec) -> None:
+    taken = sorted({c.name for c in spec.outputs} & set(spine.names))
     if taken:
         raise Invalid(f"The entity rows already have {', '.join(taken)}.", "Drop or rename these columns first.")
-    keys = [k.name for k in spec.keys]
-    absent = [n for n in (*spec.brought, at) if n not in entities.columns]
+    absent = [n for n in (*spec.brought, at) if n not in spine.names]
     if absent:
         raise Invalid(
             f"The entity rows have no column {', '.join(absent)}.",
             f"{spec.ref} needs {', '.join(spec.brought)} and a time; choose it with at= (--at).",
         )
-    asked = as_table(entities, list(dict.fromkeys([*keys, at])))
-    arrays = conform(asked, spec.keys)
-    when = times(asked, at)
-    with duckdb.connect(":memory:") as con:
-        con.execute("SET TimeZone = 'UTC'")
-        merely = merged(arrays, when, spec, files, views, known=known)
-        if merely is not None:
-            stored = con.from_arrow(merely)
-        else:
-            columns: dict[str, Any] = {"n_": pa.array(np.arange(len(entities), dtype=np.int64)), "at_": when}
-            columns |= {f"k{i}": arrays[k] for i, k in enumerate(keys)}
-            con.register("entities_", pa.table(columns))
-            for i, name in enumerate(spec.views):
-                con.read_parquet(str(files[name])).create_view(f"rows{i}")
-                of_entities = _windowed if name in spec.windows else _of_view
-                con.execute(f"CREATE VIEW v{i} AS {of_entities(views[name], f'rows{i}', spec, known=known)}")
-            stored = con.sql(_sql(spec, views))
+
+
+def _share(bounds: Bounds) -> int:
+    """Bytes of the bounds that a join outside DuckDB may take."""
+    return MEMORY_BYTES if bounds.memory_gib is None else min(MEMORY_BYTES, int(bounds.memory_gib * 2**29))
+
+
+def _lay(
+    con: duckdb.DuckDBPyConnection, spine: Spine, at: str, spec: ServiceSpec
+) -> tuple[Mapping[str, Any], Any] | None:
+    """`entities_`: number, time and keys of the spine's rows; those of a file in the engine's own, which can spill.
+
+    Keys and times of a spine that is in memory are the answer, too.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    keys, begun = [k.name for k in spec.keys], 0
+    for part in spine.parts(list(dict.fromkeys([*keys, at]))):
+        arrays = conform(part, spec.keys)
+        numbers = pa.array(np.arange(begun, begun + len(part), dtype=np.int64))
+        when = times(_of_no_type(part, at), at)
+        table = pa.table({"n_": numbers, "at_": when} | {f"k{i}": arrays[k] for i, k in enumerate(keys)})
+        if not spine.in_file:
+            con.register("entities_", table)
+            return arrays, when
+        con.register("part_", table)
+        con.execute(_ADDED if begun else _FIRST)
+        con.unregister("part_")
+        begun += len(part)
+    return None
+
+
+def _of_no_type(part: pa.Table, at: str) -> pa.Table:
+    """A column without one value has no type; as a time it finds nothing, which is right."""
+    import pyarrow as pa
+
+    if not pa.types.is_null(part[at].type):
+        return part
+    none: Any = part[at].cast(pa.timestamp("us", "UTC"))
+    return pa.table({at: none})
+
+
+def _beside(spine: Spine, reader: pa.RecordBatchReader, spec: ServiceSpec) -> Iterator[pa.Table]:
+    """The spine's rows with their features, part by part: both come in the spine's order."""
+    import pyarrow as pa
+
+    waiting = reader.schema.empty_table()
+    for part in spine.parts():
+        while len(waiting) < len(part):
+            waiting = pa.concat_tables([waiting, pa.Table.from_batches([reader.read_next_batch()])])
+        features, waiting = waiting.slice(0, len(part)), waiting.slice(len(part))
         if spec.on_demand:
-            features = _with_on_demand(spec, stored.to_arrow_table(), entities)
-        else:
-            features = stored.df() if merely is None else _frame(con, merely)
-    features.index = entities.index
-    joined: pd.DataFrame = pd.concat([entities, features], axis=1)
-    return joined
+            features = _computed(spec, features, part)
+        for name in features.column_names:
+            part = part.append_column(features.schema.field(name), features[name])  # noqa: PLW2901 - the same, grown
+        yield part
 
 
-def time_column(frame: pd.DataFrame, preferred: Mapping[str, str]) -> str:
+def time_column(frame: Any, preferred: Mapping[str, str]) -> str:
     """The column that says when: the views' own event-time name, else the only time column there is."""
-    for name in preferred.values():
-        if name in frame.columns:
-            return name
-    import pandas as pd
+    if hasattr(frame, "iloc"):
+        import pandas as pd
 
-    found = [str(c) for c in frame.columns if pd.api.types.is_datetime64_any_dtype(frame[c])]
+        names = list(frame.columns)
+        found = [str(c) for c in names if pd.api.types.is_datetime64_any_dtype(frame[c])]
+    else:
+        schema = frame.schema if isinstance(getattr(frame, "schema", None), _arrow_schema()) else schema_of(frame)
+        names, found = schema.names, [field.name for field in schema if is_time(field.type)]
+    for name in preferred.values():
+        if name in names:
+            return name
     if len(found) == 1:
         return found[0]
     which = f"There are {', '.join(found)}." if found else "None is a time; use pd.to_datetime."
@@ -117,20 +194,27 @@ def _frame(con: duckdb.DuckDBPyConnection, stored: pa.Table) -> pd.DataFrame:
     return pd.DataFrame(columns, copy=False)
 
 
-def _with_on_demand(spec: ServiceSpec, stored: Any, entities: pd.DataFrame) -> pd.DataFrame:
-    """The stored features, and those that are computed of them and of the entity rows' own columns."""
-    import duckdb
+def _arrow_schema() -> type:
     import pyarrow as pa
 
-    names = [c.name for c in spec.request]
-    brought = conform(as_table(entities, names), spec.request)
+    return pa.Schema
+
+
+def _with_on_demand(spec: ServiceSpec, stored: pa.Table, spine: Spine) -> pa.Table:
+    """The stored features, and those that are computed of them and of the entity rows' own columns."""
+    import pyarrow as pa
+
+    brought = pa.concat_tables(spine.parts([c.name for c in spec.request])) if spec.request else None
+    return _computed(spec, stored, brought)
+
+
+def _computed(spec: ServiceSpec, stored: pa.Table, rows: pa.Table | None) -> pa.Table:
+    import pyarrow as pa
+
+    brought = conform(rows, spec.request) if rows is not None else {}
     found = {c.name: stored[c.name] for c in spec.columns}
     computed = Expressions(spec).of_table(pa.table(found | brought))
-    whole = pa.table(found | {c.name: computed[c.name] for c in spec.on_demand})
-    with duckdb.connect(":memory:") as con:
-        con.execute("SET TimeZone = 'UTC'")
-        frame: pd.DataFrame = con.from_arrow(whole).df()
-    return frame
+    return pa.table(found | {c.name: computed[c.name] for c in spec.on_demand})
 
 
 def _windowed(view: FeatureView, rows: str, spec: ServiceSpec, *, known: bool) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +18,29 @@ from themisto.features.expectations import Expect, rules_of
 from themisto.features.models import Column, FeatureView
 from themisto.features.online import encode_key
 from themisto.features.records import Quarantine, ViewData
-from themisto.features.sources import describe, digest_file, quoted
+from themisto.features.rowfile import describe, digest_file
+from themisto.features.sources import quoted
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-__all__ = ["REASON", "judge", "quarantine_file", "quarantined", "quarantined_keys"]
+__all__ = ["REASON", "judge", "quarantine_file", "quarantined", "quarantined_keys", "with_messages"]
 
 REASON = "_reason"
 """The column of a quarantine that says why; no feature can be called so, nor like what `judge` adds."""
 _BATCH = 100_000
 
 
-def judge(view: FeatureView, paths: Sequence[Path], folder: Path, *, part: bool = False) -> ViewData:
+def judge(
+    view: FeatureView, paths: Sequence[Path], folder: Path, *, part: bool = False, none: bool = False
+) -> ViewData:
     """The rows of `paths` as `folder/<sha256>.parquet`, without those that the view does not expect.
 
     paths: one file as `write_parquet` makes it; or a view's file and its quarantines, to be judged anew.
     The others are in `quarantine_file(folder, …)`, with a column `REASON`. A single file of which all is as expected
-    is moved. part: they are some of the view's rows only, of which no share of nulls is expected.
+    is moved. part: they are some of the view's rows only, of which no share of nulls is expected. none: it may be that
+    no row is left, as of messages that come one by one.
     Raises Invalid where too much is null, or where no row would be left; MissingSetting without pandera.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,7 +62,7 @@ def judge(view: FeatureView, paths: Sequence[Path], folder: Path, *, part: bool 
             if not reasons:
                 return _keep(view, whole, folder)
             counts = Counter(said for each in reasons.values() for said in each)
-            if len(reasons) == rows:
+            if len(reasons) == rows and not none:
                 raise Invalid(
                     f"No row of '{view.name}' is as expected: {_counted(counts)}.",
                     "Nothing was changed; mend the rows or what is expected.",
@@ -101,6 +105,17 @@ def quarantined(view: FeatureView, paths: Sequence[Path]) -> pd.DataFrame:
         return pd.DataFrame(columns=[*_names(view), REASON])
     frame: pd.DataFrame = pa.concat_tables([pq.read_table(path) for path in paths]).to_pandas()
     return frame
+
+
+def with_messages(rows: pd.DataFrame, messages: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Quarantined rows, and below them messages that were no rows, with the columns of both."""
+    import pandas as pd
+
+    found = pd.DataFrame(messages, columns=["_topic", "_partition", "_offset", REASON])
+    found = found.astype({"_partition": "Int64", "_offset": "Int64"})
+    if rows.empty or found.empty:
+        return (found if rows.empty else rows).reindex(columns=[*rows.columns, *found.columns[:-1]])
+    return pd.concat([rows, found], ignore_index=True)
 
 
 def _opened(view: FeatureView, paths: Sequence[Path], spill: Path) -> duckdb.DuckDBPyConnection:

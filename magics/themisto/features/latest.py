@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ from themisto.features.columns import Column
 from themisto.features.dtypes import micros
 from themisto.features.models import FeatureView
 from themisto.features.online import Row
-from themisto.features.sources import has_columns, key_sql, quoted
+from themisto.features.rowfile import has_columns, key_sql
+from themisto.features.sources import quoted
 from themisto.types import utcnow
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Latest:
     def reached(self) -> datetime | None:
         """The newest event time."""
         newest = self._con.execute("SELECT max(at_) FROM new_").fetchall()[0][0]
-        return None if newest is None else datetime.fromtimestamp(newest / 1_000_000, UTC)
+        return None if newest is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=newest)
 
     def gone(self) -> list[str]:
         """Keys with rows online that are no more, or are older now: erase them before writing."""

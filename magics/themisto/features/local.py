@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from themisto.errors import NotFound
+from themisto.errors import MissingSetting, NotFound
+from themisto.features.answers import Answer, answer_of
 from themisto.features.book import Book, BookFile, change_book, there_are
 from themisto.features.erasing import key_in
 from themisto.features.expectations import rules_of
@@ -19,12 +20,12 @@ from themisto.features.models import Entity, FeatureService, FeatureView
 from themisto.features.nouns import split_ref
 from themisto.features.on_demand import check_on_demand
 from themisto.features.online import OnlineTable
-from themisto.features.reading import as_json, read_online
+from themisto.features.readings import read_service
 from themisto.features.records import (
     Erasure,
     Freshness,
     Materialization,
-    OnlineRows,
+    PoisonedMessage,
     Pushed,
     RegisteredView,
     ServiceSpec,
@@ -65,10 +66,16 @@ class LocalRegistry:
     def entity(self, name: str) -> Entity:
         entities = self._book().entities
         if name not in entities:
-            raise NotFound(f"There is no entity '{name}'.", there_are(entities))
+            raise NotFound(f"There is no entity '{name}'.", there_are(entities, name))
         return entities[name]
 
     def put_view(self, view: FeatureView) -> RegisteredView:
+        if view.stream is not None:
+            raise MissingSetting(
+                f"'{view.name}' has a topic, and nobody reads topics on this machine.",
+                "Set THEMISTO_URL: a workbench does; or leave stream= out and push its rows.",
+            )
+
         def edit(book: Book) -> None:
             book.entities.setdefault(view.entity.name, view.entity)
             versions = book.views.setdefault(view.name, [])
@@ -101,7 +108,7 @@ class LocalRegistry:
         book = self._book()
         about = [r.view for versions in book.views.values() for r in versions if r.view.entity.name == entity]
         if not about:
-            raise NotFound(f"No feature view is about '{entity}'.", there_are(book.entities))
+            raise NotFound(f"No feature view is about '{entity}'.", there_are(book.entities, entity))
         key = key_in(about[-1], keys)
         began = utcnow()
         for view in about:
@@ -157,7 +164,7 @@ class LocalRegistry:
         name, version = split_ref(ref)
         found = [s for s in book.services.get(name, []) if version in (None, s.version)]
         if not found:
-            raise NotFound(f"There is no feature service '{ref}'.", there_are(book.services))
+            raise NotFound(f"There is no feature service '{ref}'.", there_are(book.services, ref))
         return book.as_said(found[-1])
 
     def file(self, view: RegisteredView) -> Path:
@@ -168,6 +175,9 @@ class LocalRegistry:
 
     def quarantine(self, view: RegisteredView) -> list[Path]:
         return self._rows.quarantined(view.view.name, view.data.quarantined) if view.data else []
+
+    def poison(self, view: RegisteredView) -> list[PoisonedMessage]:
+        return []
 
     def materialize(
         self, view: str, since: datetime | None, until: datetime | None, *, full: bool = False, watch: Watch = ignored
@@ -224,17 +234,16 @@ class LocalRegistry:
         for batch in found.rows():
             yield write_rows(self._store, table, batch)
 
-    def read(self, ref: str, entities: Sequence[Mapping[str, Any]], *, view_times: bool = False) -> OnlineRows:
+    def read(
+        self,
+        ref: str,
+        entities: Sequence[Mapping[str, Any]],
+        *,
+        features: Sequence[str] | None = None,
+        history: int | None = None,
+    ) -> Answer:
         spec = self.service(ref)
-        found = read_online(self._store, spec, entities, view_times=view_times)
-        names, rows = as_json(spec, found.rows, entities)
-        return OnlineRows(
-            service=spec.ref,
-            columns=names,
-            rows=rows,
-            event_times=found.event_times,
-            view_times=found.view_times,
-        )
+        return answer_of(read_service(self._store, spec, entities, features=features, history=history))
 
     def freshness(self) -> list[Freshness]:
         book = self._book()

@@ -20,7 +20,7 @@ from themisto.features.judging import REASON, judge, quarantine_file
 from themisto.features.latest import fits
 from themisto.features.models import FeatureView
 from themisto.features.records import Quarantine, ViewData
-from themisto.features.sources import is_of, merge, write_parquet
+from themisto.features.rowfile import is_of, merge, write_parquet
 
 __all__ = ["LocalRows"]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from themisto.errors import Invalid
 from themisto.features import display
+from themisto.features.bar import Bar
 from themisto.magic import LineParser, VerbMagics, key_values, variable
 
 __all__ = ["MAGICS", "FeaturesMagics"]
@@ -56,7 +57,10 @@ def _materialize(magics: FeaturesMagics, args: argparse.Namespace, cell: str | N
 
 
 def _get(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
-    return magics.wb.features.get(args.service, as_of=args.as_of, **key_values(args.keys))
+    only = [name for name in args.only.split(",") if name] if args.only is not None else None
+    return magics.wb.features.get(
+        args.service, as_of=args.as_of, features=only, history=args.last, **key_values(args.keys)
+    )
 
 
 def _freshness(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
@@ -79,9 +83,20 @@ def _check(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -
 def _join(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
     if not args.variable.isidentifier():
         raise Invalid(f"'{args.variable}' is no variable name.", "Write %%features NAME --service SERVICE.")
-    joined = magics.wb.features.joined(cell or "", args.service, at=args.at, frames=magics.ns, known=args.known)
+    bar = Bar(args.variable)
+    how = {"at": args.at, "frames": magics.ns, "known": args.known, "to": args.to, "told": bar.told}
+    try:
+        joined = magics.wb.features.joined(_spine(magics, cell or ""), args.service, **how)
+    finally:
+        bar.close()
     magics.ns[args.variable] = joined.frame
     return display.joined(args.variable, joined)
+
+
+def _spine(magics: FeaturesMagics, cell: str) -> Any:
+    """The cell is SQL, the path of a Parquet file, or the name of a variable with rows."""
+    name = cell.strip()
+    return variable(magics.ns, name) if name.isidentifier() else name
 
 
 _LINE = LineParser("%features", description="Feature views and services of your group.")
@@ -111,6 +126,8 @@ _parser = _verbs.add_parser("get", help="the newest features of one entity")
 _parser.add_argument("service")
 _parser.add_argument("keys", nargs="+", metavar="KEY=VALUE")
 _parser.add_argument("--as-of", metavar="TIME", help="as they were then, from the offline store")
+_parser.add_argument("--last", type=int, metavar="N", help="the last N values instead of the newest one")
+_parser.add_argument("--only", metavar="FEATURE,…", help="only these features")
 _parser.set_defaults(handler=_get)
 _parser = _verbs.add_parser("erase", help="remove one entity, online and offline, for ever")
 _parser.add_argument("entity")
@@ -135,11 +152,15 @@ _parser.add_argument("--sample", type=int, default=100, metavar="N", help="entit
 _parser.add_argument("--seed", type=int, default=0, metavar="N", help="which entities that are")
 _parser.set_defaults(handler=_check)
 
-_CELL = LineParser("%%features", description="Join features, as known at each row's time, to the rows of a SELECT.")
+_CELL = LineParser(
+    "%%features",
+    description="Join features, as known at each row's time, to rows: of a SELECT, variable or file.",
+)
 _CELL.add_argument("variable", metavar="VAR", help="the variable that gets the result")
 _CELL.add_argument("--service", required=True, help="name, or name@version")
 _CELL.add_argument("--at", metavar="COLUMN", help="the time; default: the views' own name for it")
 _CELL.add_argument("--known", action="store_true", help="see only rows that had been created by then")
+_CELL.add_argument("--to", metavar="FILE", help="a Parquet file for the result; VAR gets its path")
 _CELL.set_defaults(handler=_join)
 
 
@@ -157,13 +178,15 @@ def _complete(magics: FeaturesMagics, words: Sequence[str]) -> Iterable[str]:
         "materialize": lambda: _views(magics) if len(done) == 1 else ["--since", "--until", "--full"],
         "apply": lambda: [*_variables(magics, _APPLIED), "--dry-run"],
         "push": lambda: _views(magics) if len(done) == 1 else _variables(magics, ("DataFrame",)),
-        "get": lambda: _services(magics) if len(done) == 1 else [*_keys(magics, done[1]), "--as-of"],
+        "get": lambda: (
+            _services(magics) if len(done) == 1 else [*_keys(magics, done[1]), "--as-of", "--last", "--only"]
+        ),
         "check": lambda: _services(magics) if len(done) == 1 else _CHECK,
         "list": list,
         "freshness": list,
     }
     last = options.get(done[-1]) if done[-1].startswith("--") else None
-    return (last or options.get(done[0]) or (lambda: ["--service", "--at", "--known"]))()
+    return (last or options.get(done[0]) or (lambda: ["--service", "--at", "--known", "--to"]))()
 
 
 _CHECK = ["--against", "--label", "--at", "--split", "--sample", "--seed"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from themisto.features.models import FeatureView
 from themisto.features.records import ServiceSpec
@@ -19,7 +19,7 @@ from themisto.features.records import ServiceSpec
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["merged"]
+__all__ = ["MEMORY_BYTES", "merged"]
 
 MEMORY_BYTES = 1 << 30
 """What entity rows, one view and the answers may take here."""
@@ -131,7 +131,7 @@ def _of_view(asked: _Asked, spec: ServiceSpec, view: FeatureView, file: Path) ->
     if group_of is None:
         return None
     ends = np.append(starts[1:], len(moments))
-    found = _newest(asked, places, group_of, starts, ends, moments, spec.ttl_s[view.name])
+    found = _newest(asked, places, _Events(moments, starts, ends, group_of), spec.ttl_s[view.name])
     return {c.name: taken for c, taken in zip(columns, _taken([table[c.feature] for c in columns], found), strict=True)}
 
 
@@ -141,7 +141,7 @@ def _taken(columns: Sequence[Any], places: Any) -> list[Any]:
     import pyarrow as pa
 
     nothing = places < 0
-    valid = pa.py_buffer(np.packbits(~nothing, bitorder="little"))
+    valid = pa.py_buffer(np.packbits(~nothing, bitorder="little").tobytes())
     empty = int(nothing.sum())
     rows = None
     found = []
@@ -156,11 +156,20 @@ def _taken(columns: Sequence[Any], places: Any) -> list[Any]:
     return found
 
 
-def _newest(
-    asked: _Asked, places: Any, group_of: Any, starts: Any, ends: Any, moments: Any, ttl_s: float | None
-) -> Any:
+class _Events(NamedTuple):
+    """A view's rows: their times; where each key's begin and end; the place of each key that is asked for, or -1."""
+
+    moments: Any
+    starts: Any
+    ends: Any
+    group_of: Any
+
+
+def _newest(asked: _Asked, places: Any, events: _Events, ttl_s: float | None) -> Any:
     """Of each entity row the place of the row that counts for it; -1: none does."""
     import numpy as np
+
+    moments, starts, ends, group_of = events
 
     found = np.full(len(places), -1, dtype=np.int64)
     if not len(moments) or not len(group_of):

@@ -18,6 +18,7 @@ from themisto.features.dtypes import KEY_DTYPES, Dtype
 from themisto.features.expectations import Expect, check_columns
 from themisto.features.nouns import Noun, seconds
 from themisto.features.on_demand import OnDemand
+from themisto.features.topics import Topic, check_stream
 from themisto.features.transforms import Transform
 from themisto.features.windows import Aggregate, Windows
 from themisto.types import Identifier, Json, Model
@@ -80,6 +81,7 @@ class FeatureView(Noun):
     aggregates: Aggregates over the source's rows, which are events then; `features` are the columns of these.
     every: how long a bucket of events is; windows are multiples of it (see `themisto.features.windows`).
     sequence: the integer column that tells events of one entity and time apart.
+    stream: the Topic, or its name, whose messages are rows of the source from now on, beside those it comes with.
     fresh: how old the newest event may be, as a promise to those who read it.
     online: how the online store keeps it.
     expect: what its rows must be like; others are kept apart (see `Expect`).
@@ -107,6 +109,7 @@ class FeatureView(Noun):
     fresh_s: PositiveFloat | None = None
     transform: Transform | None = None
     windows: Windows | None = None
+    stream: Topic | None = None
     online: Online = Online()
     expect: Annotated[tuple[Expect, ...], Field(max_length=500)] = ()
     description: Text = ""
@@ -135,6 +138,7 @@ class FeatureView(Noun):
         every: str | float | timedelta | None = None,
         sequence: str | None = None,
         windows: Windows | Mapping[str, Any] | None = None,
+        stream: str | Topic | Mapping[str, Any] | None = None,
         **said: Any,
     ) -> None:
         whom = entity if isinstance(entity, Entity) else Entity(**entity)
@@ -171,6 +175,7 @@ class FeatureView(Noun):
             fresh_s=seconds(fresh) if fresh is not None else fresh_s,
             transform=made,
             windows=windows,
+            stream=Topic(stream) if isinstance(stream, str) else stream,
             online=online or Online(),
             **said,
         )
@@ -204,6 +209,12 @@ class FeatureView(Noun):
             )
         if self.ttl_s is not None or self.online.ttl_s is not None or self.online.keep != 1:
             raise Invalid(f"FeatureView {self.name}: its windows say how long rows are kept.", "Leave ttl, keep out.")
+        return self
+
+    @model_validator(mode="after")
+    def _streamed(self) -> Self:
+        if self.stream is not None:
+            check_stream(self.name, self.transform)
         return self
 
     @property

@@ -202,15 +202,6 @@ class Expressions:
         return f"(SELECT {', '.join(lists)})"
 
 
-def with_on_demand(spec: ServiceSpec, rows: Sequence[Sequence[Any]], entities: Sequence[Mapping[str, Any]]) -> Any:
-    """Columns and rows of a read: the on-demand features too, where every entity brings what they look at."""
-    brought = all(c.name in entity for c in spec.request for entity in entities)
-    if not spec.on_demand or not brought or not entities:
-        return spec.columns, rows
-    request = {c.name: [entity[c.name] for entity in entities] for c in spec.request}
-    return spec.outputs, Expressions(spec).of_rows(rows, request)
-
-
 def _cast(feature: OnDemand) -> str:
     return f"TRY_CAST((\n{feature.expression}\n) AS {_SQL[feature.dtype]}) AS {quoted(feature.name)}"
 

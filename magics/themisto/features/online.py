@@ -66,6 +66,7 @@ class OnlineStore(Protocol):
     """Keeps the newest rows of each entity; every implementation passes the contract suite in the tests.
 
     - `ensure` makes the table, or brings one that is there to what `online` says; nothing is ever dropped.
+    - `prepare` makes ready what the first read would wait for; it may do nothing.
     - `write` keeps for each key the `online.keep` newest rows by event time, at least: a late event never hides
       a newer one, whatever the order of arrival. Writing the same row again changes nothing. A row is gone
       `online.ttl_s` after its event time.
@@ -79,6 +80,8 @@ class OnlineStore(Protocol):
     """
 
     def ensure(self, table: OnlineTable) -> None: ...
+
+    def prepare(self, table: OnlineTable) -> None: ...
 
     def write(self, table: OnlineTable, rows: Iterable[Row]) -> int:
         """Returns how many rows were sent."""

@@ -19,12 +19,13 @@ __all__ = [
     "Erasure",
     "Freshness",
     "Materialization",
-    "OnlineRows",
+    "PoisonedMessage",
     "Pushed",
     "Quarantine",
     "RegisteredView",
     "ServiceColumn",
     "ServiceSpec",
+    "Streamed",
     "ViewData",
 ]
 
@@ -210,6 +211,31 @@ class Erasure(Model):
     done_at: UtcTime | None = None
 
 
+class PoisonedMessage(Model):
+    """A message of a view's topic that is no row of it: where it stands, and why."""
+
+    topic: str
+    partition: NonNegativeInt
+    offset: NonNegativeInt
+    size_bytes: NonNegativeInt
+    reason: str
+    at: UtcTime
+
+
+class Streamed(Model):
+    """How the topic comes into a view.
+
+    lag: messages that wait; None before it was measured. problem: why it does not go on right now; empty if it does.
+    reached: the newest event time that came by it. poisoned: messages that were no rows, ever.
+    """
+
+    topic: str
+    lag: NonNegativeInt | None = None
+    problem: str = ""
+    reached: UtcTime | None = None
+    poisoned: NonNegativeInt = 0
+
+
 class Freshness(Model):
     """How far a view reaches, offline and online.
 
@@ -225,6 +251,7 @@ class Freshness(Model):
     materialized_at: UtcTime | None = None
     fresh_s: float | None = None
     quarantined: NonNegativeInt = 0
+    stream: Streamed | None = None
 
 
 class RegisteredView(Model):
@@ -255,17 +282,3 @@ class Materialization(Model):
     requested_by: str = ""
     created_at: UtcTime
     updated_at: UtcTime = Field(default_factory=utcnow)
-
-
-class OnlineRows(Model):
-    """The newest features of some entities, one row each, in the order asked.
-
-    event_times: of each row the oldest event time of the views behind it; None where there is nothing.
-    view_times: of each view the event time a row, if asked for.
-    """
-
-    service: str
-    columns: tuple[str, ...]
-    rows: list[list[Json]]
-    event_times: list[UtcTime | None]
-    view_times: Mapping[str, list[UtcTime | None]] = {}

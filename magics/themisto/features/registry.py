@@ -7,12 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from themisto.features.answers import Answer
 from themisto.features.models import Entity, FeatureService, FeatureView
 from themisto.features.records import (
     Erasure,
     Freshness,
     Materialization,
-    OnlineRows,
+    PoisonedMessage,
     Pushed,
     RegisteredView,
     ServiceSpec,
@@ -71,6 +72,10 @@ class Registry(Protocol):
         """The view's rows. Raises NotFound if it has none."""
         ...
 
+    def poison(self, view: RegisteredView) -> list[PoisonedMessage]:
+        """Messages of the view's topics that were no rows, the newest first."""
+        ...
+
     def quarantine(self, view: RegisteredView) -> list[Path]:
         """Files of the rows that came with the view's own and are not as it expects."""
         ...
@@ -87,6 +92,18 @@ class Registry(Protocol):
         """
         ...
 
-    def read(self, ref: str, entities: Sequence[Mapping[str, Any]], *, view_times: bool = False) -> OnlineRows: ...
+    def read(
+        self,
+        ref: str,
+        entities: Sequence[Mapping[str, Any]],
+        *,
+        features: Sequence[str] | None = None,
+        history: int | None = None,
+    ) -> Answer:
+        """What is online of some entities, each with the same columns; history: so many last values of each.
+
+        features: only these; default: all, the on-demand ones too if the entities bring what they are computed of.
+        """
+        ...
 
     def freshness(self) -> list[Freshness]: ...

@@ -6,35 +6,42 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
 from themisto.client import ControlPlane, map_httpx_errors
-from themisto.errors import Failed, NotFound, Unavailable, error_for
+from themisto.errors import Failed, Invalid, NotFound, Unavailable, error_for
+from themisto.features.answers import Answer
 from themisto.features.expectations import rules_of
 from themisto.features.models import Entity, FeatureService, FeatureView
 from themisto.features.records import (
     Erasure,
     Freshness,
     Materialization,
-    OnlineRows,
+    PoisonedMessage,
     Pushed,
     RegisteredView,
     ServiceSpec,
     ViewData,
 )
 from themisto.features.registry import Watch, ignored
-from themisto.features.sources import digest_file, write_parquet
+from themisto.features.rowfile import digest_file, write_parquet
 
 __all__ = ["RemoteRegistry"]
 
 _TRANSFER_S = 600.0
 _MATERIALIZE_S = 3600.0
+_UNUSED_S = 7 * 86_400.0
+_READ_MS = 10_000
+"""Nobody waits in a payment's path here: as long as the gateway lets a request be."""
 _VIEWS = TypeAdapter(list[RegisteredView])
 _SERVICES = TypeAdapter(list[ServiceSpec])
+_POISON = TypeAdapter(list[PoisonedMessage])
 _FRESHNESS = TypeAdapter(list[Freshness])
 
 
@@ -78,6 +85,7 @@ class RemoteRegistry:
                 raise Unavailable(f"Erasing takes over an hour{why}.", f"It goes on as erasure {asked.id}.")
             time.sleep(0.2)
             asked = Erasure.model_validate(self._control.get(f"features/erasures/{asked.id}"))
+        self._sweep(0)
         return asked
 
     def _send(self, method: str, to: str, path: Path, data: ViewData) -> Any:
@@ -110,10 +118,15 @@ class RemoteRegistry:
         quarantined = view.data.quarantined if view.data else ()
         return [self._fetched(view.view.name, "quarantine", q.sha256) for q in quarantined]
 
+    def poison(self, view: RegisteredView) -> list[PoisonedMessage]:
+        return _POISON.validate_python(self._control.get(f"features/views/{view.view.name}/poison", **self._group))
+
     def _fetched(self, name: str, what: str, sha256: str) -> Path:
         path = self._cache / f"{sha256}.parquet"
         if path.is_file():
+            path.touch()  # used
             return path
+        self._sweep()
         answer = self._control.request(
             "GET", f"features/views/{name}/{what}", params=self._group | {"sha256": sha256}, timeout_s=_TRANSFER_S
         )
@@ -127,6 +140,14 @@ class RemoteRegistry:
             return Path(draft).replace(path)
         finally:
             Path(draft).unlink(missing_ok=True)
+
+    def _sweep(self, unused_s: float = _UNUSED_S) -> None:
+        """Remove copies of rows that were not used for a while: of rows that are others by now, or were erased."""
+        until = time.time() - unused_s
+        for copy in self._cache.glob("*.parquet"):
+            with suppress(FileNotFoundError):  # another kernel of this home removes them too
+                if copy.stat().st_mtime <= until:
+                    copy.unlink()
 
     def materialize(
         self, view: str, since: datetime | None, until: datetime | None, *, full: bool = False, watch: Watch = ignored
@@ -150,19 +171,26 @@ class RemoteRegistry:
             raise Failed(f"Materializing '{view}' failed: {run.message}", "Nothing is half-done: run it again.")
         return run
 
-    def read(self, ref: str, entities: Sequence[Mapping[str, Any]], *, view_times: bool = False) -> OnlineRows:
+    def read(
+        self,
+        ref: str,
+        entities: Sequence[Mapping[str, Any]],
+        *,
+        features: Sequence[str] | None = None,
+        history: int | None = None,
+    ) -> Answer:
+        """By the gateway's read API, as a service of any language does it."""
         import httpx
 
-        url = f"{self._control.discovery.gateway.http}/features/v1/{ref}"
-        headers = {"Authorization": f"Bearer {self._control.gateway_token()}"}
-        body: dict[str, Any] = {"entities": list(entities), "group": self._control.group}
-        if view_times:
-            body["view_times"] = True
+        url = f"{self._control.discovery.gateway.http}/v2/features/{quote(ref, safe='@')}"
+        headers = {"Authorization": f"Bearer {self._control.gateway_token()}", "themisto-timeout-ms": str(_READ_MS)}
+        body: dict[str, Any] = {"entities": _columns(entities), "group": self._control.group}
+        body |= {name: value for name, value in (("features", features), ("history", history)) if value is not None}
         with map_httpx_errors("gateway"):
             response = httpx.post(url, json=body, headers=headers, timeout=self._timeout_s)
         if response.status_code >= 400:
             raise _problem(response)
-        return OnlineRows.model_validate(response.json())
+        return Answer.model_validate_json(response.content)
 
     def freshness(self) -> list[Freshness]:
         return _FRESHNESS.validate_python(self._control.get("features/freshness", **self._group))
@@ -174,6 +202,16 @@ class RemoteRegistry:
     def _put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._control.request("PUT", path, params=self._group, json=body).json()
         return answer
+
+
+def _columns(entities: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """A column a name. Raises Invalid for entities that have not the same names."""
+    names = entities[0].keys() if entities else ()
+    for entity in entities:
+        if entity.keys() != names:
+            differ = ", ".join(sorted(map(str, entity.keys() ^ names)))
+            raise Invalid(f"Not all entities have {differ}.", "Give each the same keys.")
+    return {name: [entity[name] for entity in entities] for name in names}
 
 
 def _problem(response: Any) -> Exception:

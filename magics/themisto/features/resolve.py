@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from themisto.errors import Invalid, NotFound
+from themisto.errors import Invalid, NotFound, did_you_mean
 from themisto.features.dtypes import fits
 from themisto.features.models import Column, FeatureService, FeatureView
 from themisto.features.records import ServiceColumn, ServiceSpec
@@ -89,7 +89,8 @@ def _picked(service: FeatureService, view_of: Callable[[str], FeatureView]) -> l
         found = [f for f in view.features if not feature or f.name == feature]
         if not found:
             has = ", ".join(f.name for f in view.features)
-            raise NotFound(f"The view '{name}' has no feature '{feature}'.", f"It has {has}.")
+            hint = did_you_mean(feature, [f.name for f in view.features], f"It has {has}.")
+            raise NotFound(f"The view '{name}' has no feature '{feature}'.", hint)
         picked |= {(name, f.name): (view, f) for f in found}
     return list(picked.values())
 

@@ -1,61 +1,33 @@
-"""A view's rows on their way in: types, times and keys made uniform, one Parquet file by digest."""
+"""A source of rows: whatever a person brings as a table, its types, times and keys made uniform."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from themisto.errors import Invalid, NotFound
 from themisto.features.columns import quoted
 from themisto.features.dtypes import Dtype, arrow_type, dtype_of, is_time
-from themisto.features.events import check_events
-from themisto.features.models import Column, FeatureView
-from themisto.features.records import ViewData
-from themisto.types import utcnow
+from themisto.features.models import Column
+from themisto.features.selected import Select
 
 if TYPE_CHECKING:
-    import duckdb
     import pyarrow as pa
 
-__all__ = [
-    "as_table",
-    "conform",
-    "describe",
-    "digest_file",
-    "dtypes_of",
-    "has_columns",
-    "key_sql",
-    "merge",
-    "quoted",
-    "schema_of",
-    "times",
-    "verify",
-    "write_parquet",
-    "written",
-]
+__all__ = ["as_table", "check_once", "conform", "dtypes_of", "quoted", "schema_of", "times"]
 
 _TO_TIME = "Convert it: df['{0}'] = pd.to_datetime(df['{0}'])."
 
 
-def key_sql(view: FeatureView) -> str:
-    """`online.encode_key` of a view's rows, in SQL."""
-    texts = [f"CAST({quoted(k.name)} AS VARCHAR)" for k in view.keys]
-    texts = [
-        f"CASE WHEN {quoted(k.name)} THEN '1' ELSE '0' END" if k.dtype == "bool" else text
-        for k, text in zip(view.keys, texts, strict=True)
-    ]
-    return texts[0] if len(texts) == 1 else " || ".join(f"length({text}) || ':' || {text}" for text in texts)
-
-
 def as_table(source: Any, columns: Sequence[str] | None = None) -> pa.Table:
-    """DataFrame (pandas, polars), Arrow table or path of a Parquet file as an Arrow table of `columns` (all)."""
+    """DataFrame (pandas, polars), Arrow table, Parquet file or `Select` as an Arrow table of `columns` (all)."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if isinstance(source, Select):
+        source = source.table()
     if isinstance(source, str | Path):
         path = Path(source)
         if not path.is_file():
@@ -72,12 +44,20 @@ def as_table(source: Any, columns: Sequence[str] | None = None) -> pa.Table:
         table = source if isinstance(source, pa.Table) else pa.table(source)
         _check_there(columns, table.column_names)
         return table.select(list(columns)) if columns is not None else table
+    check_once(source.columns)
     _check_there(columns, source.columns)
     frame = source[list(columns)] if columns is not None else source
     try:
         return pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowException, TypeError) as error:
         raise Invalid(f"The DataFrame cannot be typed: {error}.", "Give each column one type.") from None
+
+
+def check_once(there: Sequence[Any]) -> None:
+    """Raises Invalid where two columns have one name."""
+    twice = sorted({str(name) for name in there if list(there).count(name) > 1})
+    if twice:
+        raise Invalid(f"The rows have more than one column {', '.join(twice)}.", "Drop or rename one of each.")
 
 
 def _check_there(wanted: Sequence[str] | None, there: Sequence[Any]) -> None:
@@ -116,6 +96,8 @@ def schema_of(source: Any) -> pa.Schema:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if isinstance(source, Select):
+        return source.schema()
     if isinstance(source, str | Path) and Path(source).is_file():
         try:
             return pq.read_schema(source)
@@ -129,8 +111,6 @@ def _no_parquet(path: Path, error: Exception) -> Invalid:
 
 
 def _identifier(name: str, view: str) -> None:
-    import re
-
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", name):
         raise Invalid(
             f"FeatureView {view}: the column '{name[:60]}' is no identifier.",
@@ -186,6 +166,7 @@ def _without_nan(array: Any) -> Any:
 def times(table: pa.Table, at: str) -> Any:
     """The time column in UTC microseconds; naive times are read as UTC."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if at not in table.column_names:
         raise _no_column(at, table)
@@ -194,148 +175,6 @@ def times(table: pa.Table, at: str) -> Any:
         raise Invalid(f"'{at}' is {array.type}, not a time.", _TO_TIME.format(at))
     if pa.types.is_date(array.type):
         array = array.cast(pa.timestamp("us"))
+    if array.type.unit == "ns":
+        array = pc.floor_temporal(array, unit="microsecond")  # a cast goes towards 1970: up, before it
     return array.cast(pa.timestamp("us", "UTC"), safe=False)
-
-
-def write_parquet(view: FeatureView, source: Any, folder: Path) -> tuple[Path, ViewData]:
-    """The view's rows as `folder/<sha256>.parquet`: only its columns, sorted by key, event time and created time.
-
-    Rows without key or time are left out; of rows with the same key and times the last one stays, of equal events
-    of a windowed view the first.
-    """
-    import duckdb
-    import numpy as np
-    import pyarrow as pa
-
-    names = _columns(view)
-    table = as_table(source, names)
-    arrays = conform(table, view.keys) | {n: times(table, n) for n in view.times} | conform(table, view.stored)
-    clean = pa.table({n: arrays[n] for n in names})
-    with duckdb.connect(":memory:") as con:
-        con.execute("SET TimeZone = 'UTC'")
-        con.register("rows_", clean.append_column("n_", pa.array(np.arange(len(clean)))))
-        if view.windows is not None:
-            check_events(con, view)
-        return written(con, view, folder)
-
-
-def merge(view: FeatureView, paths: Sequence[Path], folder: Path) -> tuple[Path, ViewData]:
-    """Several files of a view's rows as one: of rows with equal key and times the one in the later file stays."""
-    import duckdb
-
-    with duckdb.connect(":memory:") as con:
-        chosen = ", ".join(map(quoted, _columns(view)))
-        for i, path in enumerate(paths):
-            con.read_parquet(str(path)).create_view(f"part{i}")
-        parts = " UNION ALL ".join(f"SELECT {chosen}, {i} AS n_ FROM part{i}" for i in range(len(paths)))  # noqa: S608
-        con.execute(f"CREATE VIEW rows_ AS {parts}")
-        return written(con, view, folder)
-
-
-def _columns(view: FeatureView) -> list[str]:
-    return [*(k.name for k in view.keys), *view.times, *(f.name for f in view.stored)]
-
-
-def written(con: duckdb.DuckDBPyConnection, view: FeatureView, folder: Path, *more: str) -> tuple[Path, ViewData]:
-    """The table `rows_` of a connection as `folder/<sha256>.parquet`; `n_` says which of two equal rows came later.
-
-    more: columns beside those of the view.
-    """
-    filled = [*(k.name for k in view.keys), *view.times]
-    by, known = ", ".join(map(quoted, view.identity)), " AND ".join(f"{quoted(n)} IS NOT NULL" for n in filled)
-    stays = "n_ DESC" if view.windows is None else ", ".join([*map(quoted, view.times[1:]), "n_"])
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(".draft", dir=folder)
-    os.close(handle)
-    try:
-        con.execute("SET TimeZone = 'UTC'")
-        con.execute(
-            f"COPY (SELECT {', '.join(map(quoted, [*_columns(view), *more]))} FROM rows_ WHERE {known} "  # noqa: S608 - quoted names
-            f"QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY {stays}) = 1 "
-            f"ORDER BY {by}) TO '{draft.replace(chr(39), chr(39) * 2)}' (FORMAT parquet, COMPRESSION zstd)"
-        )
-        data = describe(view, Path(draft))
-        final = folder / f"{data.sha256}.parquet"
-        Path(draft).replace(final)
-    finally:
-        Path(draft).unlink(missing_ok=True)
-    return final, data
-
-
-def describe(view: FeatureView, path: Path) -> ViewData:
-    """Rows, size, digest and time span of a view's Parquet file."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    span: Any = pc.min_max(pq.read_table(path, columns=[view.at])[view.at]).as_py()
-    return ViewData(
-        sha256=digest_file(path),
-        rows=pq.read_metadata(path).num_rows,
-        size_bytes=path.stat().st_size,
-        first_at=span["min"],
-        last_at=span["max"],
-        written_at=utcnow(),
-    )
-
-
-def verify(view: FeatureView, path: Path) -> None:
-    """Raises Invalid unless the file is as `write_parquet` writes it: types, no forbidden holes, no doubles."""
-    import duckdb
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    want: Mapping[str, pa.DataType] = (
-        {k.name: arrow_type(k.dtype) for k in view.keys}
-        | dict.fromkeys(view.times, arrow_type("timestamp"))
-        | {f.name: arrow_type(f.dtype) for f in view.stored}
-    )
-    try:
-        schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise Invalid(f"The body is no Parquet file: {error}.", "Use themisto.features.apply(view).") from None
-    if not _same_types(dict(zip(schema.names, schema.types, strict=True)), want):
-        raise Invalid(f"The rows of '{view.name}' do not have its columns.", "Apply the view together with its source.")
-    unique = view.identity
-    filled = [*(k.name for k in view.keys), *view.times, *(f.name for f in view.stored if not f.nullable)]
-    with duckdb.connect(":memory:") as con:
-        rows = con.read_parquet(str(path))  # noqa: F841 - read by the query below
-        bad = con.execute(
-            f"SELECT count(*) - count(DISTINCT ({', '.join(map(quoted, unique))})), "  # noqa: S608 - quoted names
-            + " + ".join(f"count(*) FILTER ({quoted(n)} IS NULL)" for n in filled)
-            + " FROM rows"
-        ).fetchone()
-    if bad is None or any(bad):
-        raise Invalid(
-            f"The rows of '{view.name}' have doubles, or empty keys or values that may not be empty.",
-            "Use themisto.features.apply(view).",
-        )
-
-
-def has_columns(view: FeatureView, path: Path) -> bool:
-    """Whether a file has the columns of this version of the view; another version's may not."""
-    import pyarrow.parquet as pq
-
-    return set(_columns(view)) <= set(pq.read_schema(path).names)
-
-
-def is_of(view: FeatureView, path: Path, *more: str) -> bool:
-    """Whether a file has the columns of this version of the view, and `more`, and no others."""
-    import pyarrow.parquet as pq
-
-    return {*_columns(view), *more} == set(pq.read_schema(path).names)
-
-
-def _same_types(found: Mapping[str, pa.DataType], want: Mapping[str, pa.DataType]) -> bool:
-    """Whether columns are the same in name, order and type; what the items of a list are called does not matter."""
-    import pyarrow as pa
-
-    def plain(type_: pa.DataType) -> pa.DataType:
-        return pa.list_(type_.value_type) if pa.types.is_list(type_) else type_
-
-    return [(n, plain(t)) for n, t in found.items()] == [(n, plain(t)) for n, t in want.items()]
-
-
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

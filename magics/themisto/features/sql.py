@@ -7,16 +7,20 @@ configuration locked, and only what the statement names registered.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from themisto.errors import Invalid, NotFound
+from themisto.features.engine import Bounds, scratch, watched
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-__all__ = ["locked", "query"]
+__all__ = ["answer", "locked", "query"]
+
+_T = TypeVar("_T")
 
 _LOCKED: dict[str, Any] = {
     "enable_external_access": "false",
@@ -25,6 +29,8 @@ _LOCKED: dict[str, Any] = {
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
 }
+
+_SPILL = "max_temp_directory_size"
 
 
 def locked(*first: str, **settings: str) -> duckdb.DuckDBPyConnection:
@@ -35,34 +41,83 @@ def locked(*first: str, **settings: str) -> duckdb.DuckDBPyConnection:
     import duckdb
 
     con = duckdb.connect(":memory:", config=_LOCKED | settings)
+    if _SPILL in settings:  # DuckDB takes it with its configuration, and does not keep to it
+        con.execute(f"SET {_SPILL} = '{settings[_SPILL]}'")
     for statement in ("SET TimeZone = 'UTC'", "SET explain_output = 'all'", *first, "SET lock_configuration = true"):
         con.execute(statement)
     return con
 
 
-def query(sql: str, frames: Mapping[str, Any], source: Callable[[str], Any | None] = lambda _: None) -> pd.DataFrame:
+def query(
+    sql: str,
+    frames: Mapping[str, Any],
+    source: Callable[[str], Any | None] = lambda _: None,
+    *,
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+    what: str = "The SQL",
+) -> pd.DataFrame:
     """The answer of one SELECT.
 
     frames: what may be named; DataFrames, polars frames and Arrow tables are tables, the rest is not.
     source: asked for names that are no frame (a registered view's rows), None if it knows none.
-    Raises Invalid for anything but one SELECT, NotFound for an unknown table.
+    Raises Invalid for anything but one SELECT, NotFound for an unknown table, Refused for what does not end.
     """
+    found: pd.DataFrame = answer(sql, frames, source, lambda found: found.df(), bounds=bounds, what=what)
+    return found
+
+
+def answer(
+    sql: str,
+    frames: Mapping[str, Any],
+    source: Callable[[str], Any | None],
+    taken: Callable[[duckdb.DuckDBPyRelation], _T],
+    *,
+    bounds: Bounds,
+    what: str = "The SQL",
+) -> _T:
+    """What `taken` makes of the answer of one SELECT. Raises as `query` does."""
+    import duckdb
+
+    with scratch(bounds) as folder, locked(**bounds.config(folder)) as con:
+        try:
+            statements = con.extract_statements(sql)
+            names = _names(sql) if len(statements) == 1 else set()
+        except duckdb.Error as error:
+            raise _invalid(error, what) from None
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise Invalid(f"{what} is not one SELECT.", "Write one statement that gives keys and time.")
+        for name in sorted(names):
+            con.register(name, _table(name, frames, source))
+        try:
+            return watched(con, lambda: taken(con.sql(sql)), what=what, bounds=bounds, budget_s=bounds.budget_s)
+        except duckdb.Error as error:
+            raise _invalid(error, what) from None
+
+
+def _names(sql: str) -> set[str]:
+    """The tables that a statement names; DuckDB's own answer wants the columns of a JOIN … USING, which it lacks."""
     import duckdb
 
     with locked() as con:
         try:
-            statements = con.extract_statements(sql)
-            names = con.get_table_names(sql) if len(statements) == 1 else set()
-        except duckdb.Error as error:
-            raise _invalid(error) from None
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise Invalid("The cell is not one SELECT.", "Write one statement that gives keys and time.")
-        for name in sorted(names):
-            con.register(name, _table(name, frames, source))
-        try:
-            return con.execute(statements[0]).df()
-        except duckdb.Error as error:
-            raise _invalid(error) from None
+            return set(con.get_table_names(sql))
+        except duckdb.BinderException:
+            pass
+    with locked() as con:  # the other one does not recover
+        row = con.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
+    tables: set[str] = set()
+    own: set[str] = set()
+    stack: list[Any] = [json.loads(row[0])] if row else []
+    while stack:
+        node = stack.pop()
+        if isinstance(node, list):
+            stack.extend(node)
+        elif isinstance(node, dict):
+            stack.extend(node.values())
+            if node.get("type") == "BASE_TABLE":
+                tables.add(str(node["table_name"]))
+            own |= {str(entry["key"]) for entry in (node.get("cte_map") or {}).get("map", ())}
+    return tables - own
 
 
 def _table(name: str, frames: Mapping[str, Any], source: Callable[[str], Any | None]) -> Any:
@@ -78,6 +133,6 @@ def _table(name: str, frames: Mapping[str, Any], source: Callable[[str], Any | N
     raise NotFound(f"The SQL names '{name}', which is no DataFrame and no view.", hint)
 
 
-def _invalid(error: Exception) -> Invalid:
+def _invalid(error: Exception, what: str) -> Invalid:
     first = str(error).strip().splitlines()[0]
-    return Invalid(f"The SQL does not run: {first}", "A SQL cell sees the DataFrames it names and views, nothing else.")
+    return Invalid(f"{what} does not run: {first}", "It sees the DataFrames it names and views, nothing else.")

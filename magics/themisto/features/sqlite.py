@@ -69,6 +69,9 @@ class SqliteStore:
                 f"seq_ INTEGER NOT NULL, until_ INTEGER{columns}, PRIMARY KEY (key_, at_)) WITHOUT ROWID"
             )
 
+    def prepare(self, table: OnlineTable) -> None:
+        """Nothing to do: a file is open."""
+
     def write(self, table: OnlineTable, rows: Iterable[Row]) -> int:
         names = ["key_", "at_", "seq_", *(f'"{c.name}"' for c in table.columns), "until_"]
         update = ", ".join(f"{n} = excluded.{n}" for n in names[2:])
@@ -120,7 +123,7 @@ class SqliteStore:
         """The newest row of each key; a late event's may be there beside it until the next write."""
         found: dict[str, Row] = {}
         for start in range(0, len(keys), _AT_ONCE):
-            some = keys[start : start + _AT_ONCE]
+            some = list(keys[start : start + _AT_ONCE])
             width = 1 << (len(some) - 1).bit_length()  # few statements, so that all stay prepared
             asked = (now, *some, *some[-1:] * (width - len(some)))
             for row in self._cursor.execute(how.of_many(width), asked).fetchall():

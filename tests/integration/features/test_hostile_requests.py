@@ -14,8 +14,16 @@ BROKEN = (
     b"\xff\xfe",
     b"[" * 100_000,
     b'{"entities": 1}',
-    b'{"entities": [1]}',
-    b'{"entities": [{}]}',
+    b'{"entities": [{"origin": "JFK"}]}',
+    b'{"entities": {}}',
+    b'{"entities": {"origin": "JFK"}}',
+    b'{"entities": {"origin": [["JFK"]]}}',
+    b'{"entities": {"origin": ["JFK"]}, "features": "temp"}',
+    b'{"entities": {"origin": ["JFK"]}, "features": []}',
+    b'{"entities": {"origin": ["JFK"]}, "features": ["temp", "temp"]}',
+    b'{"entities": {"origin": ["JFK"]}, "history": 0}',
+    b'{"entities": {"origin": ["JFK"]}, "history": 1e99}',
+    b'{"entities": {"origin": ["JFK"]}, "surprise": 1}',
 )
 VALUES = {
     "nul": '"a\\u0000b"',
@@ -37,10 +45,10 @@ def headers(entities) -> dict[str, str]:
 
 @pytest.mark.parametrize("value", VALUES)
 def test_a_feature_read_of_a_hostile_key_is_answered_or_refused(bench: Bench, headers, value: str) -> None:
-    body = f'{{"entities": [{{"origin": {VALUES[value]}}}]}}'
-    answer = httpx.post(f"{bench.url}/features/v1/delay", content=body, headers=headers)
-    assert answer.status_code in (200, 404, 422), answer.text
-    assert answer.status_code == 200 or answer.json()["remedy"]
+    body = f'{{"entities": {{"origin": [{VALUES[value]}]}}}}'
+    answer = httpx.post(f"{bench.url}/v2/features/delay", content=body, headers=headers)
+    assert answer.status_code in (200, 400), answer.text
+    assert answer.status_code == 200 or (answer.json()["remedy"] and answer.json()["error"])
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -62,9 +70,10 @@ def test_an_input_of_a_hostile_name_is_refused(bench: Bench, headers, name: str)
 
 @pytest.mark.parametrize("body", BROKEN)
 def test_a_feature_read_with_a_broken_body_is_refused(bench: Bench, headers, body: bytes) -> None:
-    answer = httpx.post(f"{bench.url}/features/v1/delay", content=body, headers=headers)
-    assert answer.status_code in (404, 422), answer.text
+    answer = httpx.post(f"{bench.url}/v2/features/delay", content=body, headers=headers)
+    assert answer.status_code == 400, answer.text
     assert answer.json()["remedy"]
+    assert answer.json()["error"]
 
 
 @pytest.mark.parametrize("left", ["9" * 400, "-1", "soon", "²"])

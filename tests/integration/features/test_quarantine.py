@@ -9,8 +9,8 @@ from tests.integration.features.conftest import Bench, wait_until
 import themisto
 from themisto.errors import Failed, Invalid, NotFound, Refused
 from themisto.features.judging import REASON
+from themisto.features.rowfile import write_parquet
 from themisto.features.service import Features
-from themisto.features.sources import write_parquet
 from themisto_hub.control.audit import AuditRow
 
 ROWS = pd.DataFrame(

@@ -12,7 +12,7 @@ import pytest
 import themisto
 from themisto.errors import Invalid, NotFound, Refused
 from themisto.features.online import OnlineTable
-from themisto.features.sources import write_parquet
+from themisto.features.rowfile import write_parquet
 from themisto.types import utcnow
 from themisto_hub.control.auth import Caller
 from themisto_hub.control.context import Control

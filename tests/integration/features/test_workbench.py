@@ -134,7 +134,7 @@ def test_scopes_are_asked_for(bench: Bench, applied) -> None:
     "headers", [{}, {"authorization": "Bearer x.y.z"}, {"x-caller": "scientist", "x-groups": "data-science"}]
 )
 def test_reads_without_a_true_token_are_refused(bench: Bench, applied, headers: dict[str, str]) -> None:
-    answer = httpx.post(f"{bench.url}/features/v1/delay", json={"entities": [{"origin": "JFK"}]}, headers=headers)
+    answer = httpx.post(f"{bench.url}/v2/features/delay", json={"entities": {"origin": ["JFK"]}}, headers=headers)
     assert answer.status_code == 401
     assert answer.json()["type"] == "urn:themisto:unauthenticated"
 
@@ -150,9 +150,9 @@ def test_rows_are_written_by_the_worker_only(bench: Bench) -> None:
     ("entities", "says"),
     [
         ([{"origin": 5}], "string"),
-        ([{}], "lacks origin"),
-        ([{"origin": "JFK", "x": 1}], "unknown key x"),
-        ("no", "body"),
+        ([{}], "lack the key origin"),
+        ([{"origin": "JFK", "x": 1}], "unknown key 'x'"),
+        ([{"origin": "JFK"}, {"x": 1}], "Not all entities have origin, x"),
     ],
 )
 def test_wrong_reads_are_told(applied, entities, says: str) -> None:
@@ -200,11 +200,11 @@ def test_reads_go_on_while_the_control_plane_is_dead(bench: Bench, applied) -> N
         bench.stop_transformer(signal.SIGKILL)
         bench.start_transformer()
         answer = httpx.post(
-            f"{bench.url}/features/v1/delay@1",
-            json={"entities": [{"origin": "JFK"}]},
+            f"{bench.url}/v2/features/delay@1",
+            json={"entities": {"origin": ["JFK"]}},
             headers={"authorization": f"Bearer {token}"},
         )
-        assert answer.json()["rows"] == [[3.0, "rain"]]
+        assert [c["values"] for c in answer.json()["columns"]] == [[3.0], ["rain"]]
         with pytest.raises(Unavailable):
             applied.materialize("weather")
     finally:

@@ -98,8 +98,8 @@ def test_grpc_keys_alone_go_to_the_transformer(looked_up):
 
 
 def test_feature_reads_need_their_scope(looked_up):
-    url = f"{looked_up.url}/features/v1/delays"
-    assert looked_up.http.post(url, json={}, headers=looked_up.headers()).text.startswith("/features/v1/delays")
+    url = f"{looked_up.url}/v2/features/delays"
+    assert looked_up.http.post(url, json={}, headers=looked_up.headers()).text.startswith("/v2/features/delays")
     assert looked_up.http.post(url, json={}, headers=looked_up.headers(scopes=["infer"])).status_code == 403
     assert looked_up.http.post(url, json={}).status_code == 401
 

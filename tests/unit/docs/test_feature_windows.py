@@ -13,7 +13,7 @@ from themisto.errors import Invalid
 from themisto.features import rowwise, windows
 from themisto.features.on_demand import Expressions, OnDemand
 from themisto.features.resolve import resolve
-from themisto.features.sources import write_parquet
+from themisto.features.rowfile import write_parquet
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "feature-windows.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)

@@ -15,8 +15,8 @@ import themisto
 from themisto.errors import Invalid
 from themisto.features.join import point_in_time
 from themisto.features.resolve import resolve
+from themisto.features.rowfile import write_parquet
 from themisto.features.service import Features
-from themisto.features.sources import write_parquet
 
 START = datetime(2024, 3, 31, tzinfo=UTC)
 moments = st.integers(-5, 30).map(lambda minutes: START + timedelta(minutes=minutes))

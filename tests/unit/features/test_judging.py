@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import themisto
 from themisto.errors import Invalid, MissingSetting
 from themisto.features.judging import REASON, judge, quarantine_file, quarantined
+from themisto.features.rowfile import write_parquet
 from themisto.features.service import Features
-from themisto.features.sources import write_parquet
 
 T = pd.Timestamp("2024-01-01")
 

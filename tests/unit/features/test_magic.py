@@ -113,7 +113,7 @@ def test_mistakes_are_one_sentence(magics: FeaturesMagics, line: str, says: str)
 def test_tab_knows_views_services_keys_and_variables(magics: FeaturesMagics) -> None:
     magics.features("apply weather delay")
     assert list(magics.complete("features", ["show", ""])) == ["weather"]
-    assert list(magics.complete("features", ["get", "delay", ""])) == ["origin=", "--as-of"]
+    assert list(magics.complete("features", ["get", "delay", ""])) == ["origin=", "--as-of", "--last", "--only"]
     assert "delay" in magics.complete("features", ["train", "--service", ""])
     assert "weather" in magics.complete("features", ["apply", ""])
 

@@ -17,7 +17,7 @@ from themisto.features.dtypes import micros
 from themisto.features.latest import latest
 from themisto.features.online import Row
 from themisto.features.records import ViewData
-from themisto.features.sources import verify, write_parquet
+from themisto.features.rowfile import verify, write_parquet
 
 
 def brought(view: themisto.FeatureView, path: Path, data: ViewData, **more) -> list[Row]:

@@ -24,7 +24,7 @@ from themisto.features.join import point_in_time
 from themisto.features.latest import latest
 from themisto.features.online import OnlineTable
 from themisto.features.resolve import resolve
-from themisto.features.sources import write_parquet
+from themisto.features.rowfile import write_parquet
 from themisto.features.sqlite import SqliteStore
 from themisto.features.tiles import Applied, Tiles, write_rows
 from themisto.features.windows import MAX_EVENTS, Aggregate

@@ -18,30 +18,33 @@ def settings(tmp_path, free_base):
     return Deployment(state=tmp_path, port=free_base(), kafka="127.0.0.1:9092", streams=(stream,))
 
 
-def test_no_stream_is_well(tmp_path):
-    assert _streams(Deployment(state=tmp_path)) == ("none declared", True)
+def test_no_stream_is_well():
+    assert _streams(declared=False, port=9) == ("none declared", True)
 
 
 def test_process_that_does_not_answer_is_down(settings):
-    assert _streams(settings) == ("down", False)
+    assert _streams(declared=True, port=settings.ports.streams) == ("down", False)
 
 
 def test_each_stream_says_how_it_does(settings):
     metrics = Metrics()
     own = StreamMetrics("credit", metrics)
-    with serving(settings.ports.streams, metrics, lambda: [own.state]):
-        assert _streams(settings) == ("credit: It has not begun", False)
+    with serving(settings.ports.streams, metrics.exposition, lambda: [own.state]):
+        assert _streams(declared=True, port=settings.ports.streams) == ("credit: It has not begun", False)
         own.goes_on()
         own.waits({0: 3, 1: 4})
-        assert _streams(settings) == ("credit: running, 7 waiting", True)
+        assert _streams(declared=True, port=settings.ports.streams) == ("credit: running, 7 waiting", True)
         own.retried("The gateway does not answer.")
-        assert _streams(settings) == ("credit: The gateway does not answer, 7 waiting", False)
+        assert _streams(declared=True, port=settings.ports.streams) == (
+            "credit: The gateway does not answer, 7 waiting",
+            False,
+        )
 
 
 def test_partition_that_went_to_another_consumer_has_no_lag_here(settings):
     metrics = Metrics()
     own = StreamMetrics("credit", metrics)
-    with serving(settings.ports.streams, metrics, lambda: [own.state]):
+    with serving(settings.ports.streams, metrics.exposition, lambda: [own.state]):
         own.waits({0: 3, 1: 4})
         own.waits({1: 2})
         url = f"http://127.0.0.1:{settings.ports.streams}"

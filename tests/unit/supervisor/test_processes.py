@@ -82,3 +82,16 @@ def test_only_the_streams_learn_how_to_log_in_at_kafka(found, monkeypatch):
     services, keys = found("uid", **STREAMS)
     assert {p.name for p in services if any("very-secret" in v for v in p.environment.values())} == {"streams"}
     assert {p.name for p in services if keys["streams"] in p.environment.values()} == {"streams", "control"}
+
+
+TOPICS = {"kafka": "127.0.0.1:9092", "feature_topics": {"data-science": ["payments"]}}
+
+
+def test_topics_are_read_where_a_group_may_read_one(found, monkeypatch):
+    monkeypatch.setenv("THEMISTO_KEY_KAFKA", '{"sasl.password": "very-secret"}')
+    assert "feature-streams" not in {p.name for p in found("uid")[0]}
+    services, keys = found("uid", **TOPICS)
+    holders = {p.name for p in services if keys["feature_streams"] in p.environment.values()}
+    assert holders == {"feature-streams", "control"}
+    knowing = {p.name for p in services if any("very-secret" in v for v in p.environment.values())}
+    assert knowing == {"feature-streams"}

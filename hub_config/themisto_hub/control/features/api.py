@@ -11,7 +11,16 @@ from pydantic import Field
 
 from themisto.errors import Invalid
 from themisto.features.models import Entity, FeatureService, FeatureView
-from themisto.features.records import Erasure, Freshness, Materialization, Pushed, RegisteredView, ServiceSpec, ViewData
+from themisto.features.records import (
+    Erasure,
+    Freshness,
+    Materialization,
+    PoisonedMessage,
+    Pushed,
+    RegisteredView,
+    ServiceSpec,
+    ViewData,
+)
 from themisto.types import Identifier, Model, Sha256, Slug, Ulid, UtcTime
 from themisto_hub.control.auth import Caller, needs
 from themisto_hub.control.context import Control, get_control
@@ -122,6 +131,18 @@ def quarantine(
     """Rows that are not as the view expects, as Parquet; a column says why."""
     path = features.quarantining.file(caller, group_of(caller, group), name, sha256)
     return FileResponse(path, media_type="application/vnd.apache.parquet", headers={"etag": f'"{path.stem}"'})
+
+
+@router.get("/views/{name}/poison")
+def poison(
+    name: Name,
+    features: InFeatures,
+    caller: Reader,
+    group: Group = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> list[PoisonedMessage]:
+    """Messages of the view's topics that were no rows, the newest first: where they stand and why."""
+    return features.streaming.poison(group_of(caller, group), name, limit)
 
 
 @router.post("/views/{name}/materialize", status_code=202)

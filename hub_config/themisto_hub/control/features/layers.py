@@ -7,8 +7,9 @@ it comes in and when the view expects something else, so that a merge brings not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from themisto.features.judging import judge
 from themisto.features.latest import fits
 from themisto.features.models import FeatureView
 from themisto.features.records import ViewData
-from themisto.features.sources import describe, merge
+from themisto.features.rowfile import describe, merge
 from themisto.types import new_ulid
 from themisto_hub.control.auth import Caller
 from themisto_hub.control.context import Control
@@ -31,7 +32,10 @@ from themisto_hub.control.features.lookup import Part
 from themisto_hub.control.features.rows import Rows
 from themisto_hub.control.features.tables import DataRow, PushRow, ViewRow
 
-__all__ = ["Layers"]
+__all__ = ["Also", "Layers"]
+
+Also = Callable[[Session, ViewRow], dict[str, Any]]
+"""What a push writes beside its rows, in their transaction; its answer is what the audit is told of it."""
 
 
 class Layers:
@@ -57,16 +61,24 @@ class Layers:
                 session.expunge_all()
             return self._judge(row, view, data, actor=caller.name, request_id=caller.request_id) or data
 
-    def push(self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None) -> tuple[FeatureView, str]:
-        """Keep rows that become part of the view's file with the next `merge`: the view, and the push's id."""
-        with self._rows.changing:
-            return self._push(caller, group, name, draft, sha256)
+    def push(
+        self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None, *, also: Also | None = None
+    ) -> tuple[FeatureView, str]:
+        """Keep rows that become part of the view's file with the next `merge`: the view, and the push's id.
 
-    def _push(self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None) -> tuple[FeatureView, str]:
-        view, data = self._take_in(group, name, draft, sha256, part=True)
+        also: what is written together with them, or not at all; for rows of a stream, of which none may be as expected.
+        """
+        with self._rows.changing:
+            return self._push(caller, group, name, draft, sha256, also=also)
+
+    def _push(
+        self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None, *, also: Also | None
+    ) -> tuple[FeatureView, str]:
+        view, data = self._take_in(group, name, draft, sha256, part=True, none=also is not None)
         data = data.cleared()  # nothing of a push is online before it is judged
         with self._control.db.write() as session:
             row = self._still(session, group, view)
+            told = _told(data) | (also(session, row) if also is not None else {})
             push = PushRow(
                 id=new_ulid(),
                 group_name=group,
@@ -88,23 +100,26 @@ class Layers:
                 action="feature_view.push",
                 object=f"feature_view/{group}/{name}@{row.version}",
                 group=group,
-                after=_told(data),
+                after=told,
                 request_id=caller.request_id,
             )
             return view, push.id
 
     def merge(self, group: str, name: str) -> ViewData | None:
-        """Make one file of what was applied and what was pushed since, for readers to see; None: there is neither."""
+        """Make one file of what was applied and what was pushed since, for readers to see; None: there is neither.
+
+        A push that is not online yet is left for the next time, with all after it: its record says that it is not.
+        """
         with self._rows.changing:
             with self._control.db.read() as session:
                 newest, *older = reversed(lookup.view_versions(session, group, name))
                 session.expunge_all()
-            whole = self._merge(newest)
+            whole = self._merge(newest, online=True)
             for row in older:  # pushes into versions whose rows the newest one cannot take
                 with self._control.db.read() as session:
                     left = any(push.view_version == row.version for push in lookup.pushes(session, row))
                 if left:
-                    self._merge(row)
+                    self._merge(row, online=True)
             return whole
 
     def judged(self, group: str, name: str, *, actor: str) -> ViewData | None:
@@ -166,12 +181,12 @@ class Layers:
         """A layer's rows and those that were kept apart from them, judged as the view expects them now."""
         paths = [self._rows.path(group, view.name, part.sha256)]
         paths += [self._rows.quarantine(group, view.name, q) for q in part.quarantined]
-        data = judge(view, paths, paths[0].parent, part=some)
+        data = judge(view, paths, paths[0].parent, part=some, none=some and view.stream is not None)
         return data.model_copy(update={"written_at": part.written_at})
 
-    def _merge(self, row: ViewRow) -> ViewData | None:
+    def _merge(self, row: ViewRow, *, online: bool = False) -> ViewData | None:
         with self._control.db.read() as session:
-            parts = _Parts.of(session, row)
+            parts = _Parts.of(session, row, online=online)
         if not (parts.applied or parts.pushed or parts.pending):
             return None
         pushed = self._merged(row, [*parts.pushed, *parts.pending]) if parts.pending else None
@@ -203,14 +218,14 @@ class Layers:
         return data.made_of(parts)
 
     def _take_in(
-        self, group: str, name: str, draft: Path, sha256: str | None, *, part: bool = False
+        self, group: str, name: str, draft: Path, sha256: str | None, *, part: bool = False, none: bool = False
     ) -> tuple[FeatureView, ViewData]:
         """Rows that fit the view's newest version, without entities that were erased, judged."""
         drafts = [draft]
         try:
             view = self._rows.verified(group, name, draft, sha256)
             drafts += self._erasing.keep_out(group, view, draft)
-            return view, judge(view, drafts[-1:], self._rows.folder(group, name), part=part)
+            return view, judge(view, drafts[-1:], self._rows.folder(group, name), part=part, none=none)
         finally:
             for left in drafts:
                 left.unlink(missing_ok=True)
@@ -258,8 +273,8 @@ class _Parts:
     author: str
 
     @classmethod
-    def of(cls, session: Session, view: ViewRow) -> _Parts:
-        """Of pushes into earlier versions those whose rows fit this one."""
+    def of(cls, session: Session, view: ViewRow, *, online: bool = False) -> _Parts:
+        """Of pushes into earlier versions those whose rows fit this one; online: up to the first that is not online."""
         versions = list(lookup.view_versions(session, view.group_name, view.name))
         wanted = lookup.view_model(view)
         fitting = {v.version for v in versions if v.version <= view.version and fits(lookup.view_model(v), wanted)}
@@ -267,6 +282,8 @@ class _Parts:
         pushed = next((layer for layer in layers if layer is not None), None)
         applied = lookup.newest_data(session, view, "applied")
         pending = [p for p in lookup.pushes(session, view) if p.view_version in fitting]
+        if online:
+            pending = list(takewhile(lambda p: p.online, pending))
         return cls(
             [Part.of(applied)] if applied else [],
             [Part.of(pushed)] if pushed else [],

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from themisto.errors import Invalid, NotFound
+from themisto.errors import Invalid, NotFound, did_you_mean
 from themisto.features.models import FeatureView
 from themisto.features.nouns import split_ref
 from themisto.features.records import (
@@ -58,7 +58,7 @@ def service_spec(session: Session, ref: str, groups: str | Collection[str] | Non
         query = query.where(ServiceRow.group_name.in_([groups] if isinstance(groups, str) else list(groups)))
     found = session.scalars(query).all()
     if not found:
-        raise NotFound(f"There is no feature service '{ref}'.", _there_are(session, ServiceRow, groups))
+        raise NotFound(f"There is no feature service '{ref}'.", _there_are(session, ServiceRow, groups, ref))
     owners = sorted({row.group_name for row in found})
     if len(owners) > 1:
         raise Invalid(f"The groups {', '.join(owners)} each have a '{name}'.", "Say which group.")
@@ -87,7 +87,7 @@ def view_versions(session: Session, group: str, name: str) -> Sequence[ViewRow]:
     query = select(ViewRow).where(ViewRow.group_name == group, ViewRow.name == name).order_by(ViewRow.version)
     rows = session.scalars(query).all()
     if not rows:
-        raise NotFound(f"There is no feature view '{name}'.", _there_are(session, ViewRow, group))
+        raise NotFound(f"There is no feature view '{name}'.", _there_are(session, ViewRow, group, name))
     return rows
 
 
@@ -217,9 +217,14 @@ def materialization_model(row: MaterializationRow) -> Materialization:
     )
 
 
-def _there_are(session: Session, table: type[ServiceRow | ViewRow], groups: str | Collection[str] | None) -> str:
-    query = select(table.name).distinct().order_by(table.name).limit(20)
+def _there_are(
+    session: Session, table: type[ServiceRow | ViewRow], groups: str | Collection[str] | None, asked: str
+) -> str:
+    query = select(table.name).distinct().order_by(table.name)
     if groups is not None:
         query = query.where(table.group_name.in_([groups] if isinstance(groups, str) else list(groups)))
     names = session.scalars(query).all()
-    return f"There are {', '.join(names)}." if names else "None is registered yet: %features apply VAR."
+    if not names:
+        return "None is registered yet: %features apply VAR."
+    known = [n for n in names if n != asked]
+    return did_you_mean(asked.partition("@")[0], known, f"There are {', '.join(names[:20])}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import select
@@ -15,7 +16,7 @@ from themisto.features.records import Pushed
 from themisto_hub.control.auth import Caller
 from themisto_hub.control.context import Control
 from themisto_hub.control.features import lookup
-from themisto_hub.control.features.layers import Layers
+from themisto_hub.control.features.layers import Also, Layers
 from themisto_hub.control.features.online import OnlineWriter
 from themisto_hub.control.features.rows import Rows
 from themisto_hub.control.features.tables import PushRow
@@ -36,17 +37,36 @@ class Pushing:
         self._online = online
         self._next: dict[tuple[str, str], float] = {}
 
-    def push(self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None) -> Pushed:
-        """Rows of a view, as Parquet: kept, then brought online.
+    def push(
+        self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None, *, also: Also | None = None
+    ) -> Pushed:
+        """Rows of a view, as Parquet: kept, then brought online. also: as for `Layers.push`.
 
         An online store that does not answer changes nothing: the rows come there by themselves later.
         """
-        _, push = self._layers.push(caller, group, name, draft, sha256)
+        _, push = self._layers.push(caller, group, name, draft, sha256, also=also)
         try:
             return self._bring(push)
         except Unavailable as error:
             _log.warning("push %s waits for the online store: %s", push, error)
             return self._pushed(push)
+
+    def make_ready(self, group: str, name: str) -> None:
+        """Have tables online for what will come: who is read before it does is an entity without a row."""
+        with self._control.db.read() as session:
+            models = [lookup.view_model(v) for v in lookup.view_versions(session, group, name)]
+            targets = fillable(models, lookup.pinned(session, group, name))
+        for view in targets:
+            self._online.write(OnlineTable.of(view, group), [])
+
+    def catch_up(self, group: str, name: str) -> None:
+        """Bring online what of the view waits for it. Raises Unavailable."""
+        with self._control.db.read() as session:
+            of_view = (PushRow.group_name == group, PushRow.view == name, PushRow.online.is_(False))
+            waiting = session.scalars(select(PushRow.id).where(*of_view).order_by(PushRow.id)).all()
+        for push in waiting:
+            with suppress(NotFound):  # by now it is part of the view's file
+                self._bring(push)
 
     def do(self) -> None:
         """Bring online what waits for it, and merge what has waited long enough."""

@@ -16,7 +16,9 @@ from themisto.features.resolve import changed, resolve
 from themisto_hub.control.auth import Caller
 from themisto_hub.control.context import Control
 from themisto_hub.control.features import lookup
+from themisto_hub.control.features.stream_state import registered
 from themisto_hub.control.features.tables import EntityRow, ServiceRow, ViewRow
+from themisto_hub.control.features.topics import check_topic
 
 __all__ = ["Registry", "group_of"]
 
@@ -62,13 +64,17 @@ class Registry:
             return Entity.model_validate(row.definition)
 
     def put_view(self, caller: Caller, group: str, view: FeatureView) -> RegisteredView:
-        """Register a view; a definition that means something else is its next version, what is only said is changed."""
+        """Register a view; a definition that means something else is its next version, what is only said is changed.
+
+        Raises Refused for a topic that the group may not read.
+        """
+        check_topic(self._control, caller, group, view)
         with self._control.db.write() as session:
             query = select(ViewRow).where(ViewRow.group_name == group, ViewRow.name == view.name)
             last = session.scalars(query.order_by(ViewRow.version.desc()).limit(1)).first()
             definition = view.model_dump(mode="json", exclude={"version"})
             if last is not None and last.definition == definition:
-                return lookup.registered(session, last)
+                return registered(self._control, session, last)
             before = last.definition if last else None
             if last is None or last.sha256 != view.content_hash():
                 last = ViewRow(
@@ -85,9 +91,9 @@ class Registry:
                 last.definition = definition
             name = f"{view.name}@{last.version}"
             self._audit(session, caller, group, kind="view", name=name, before=before, after=definition)
-            registered = lookup.registered(session, last)
+            shown = registered(self._control, session, last)
         self._published()
-        return registered
+        return shown
 
     def put_service(self, caller: Caller, group: str, service: FeatureService) -> ServiceSpec:
         """Register a service on the newest versions of its views; what differs is its next version."""
@@ -135,11 +141,11 @@ class Registry:
         with self._control.db.read() as session:
             query = select(ViewRow.name).where(ViewRow.group_name == group, ViewRow.name > after).distinct()
             names = session.scalars(query.order_by(ViewRow.name).limit(limit)).all()
-            return [lookup.registered(session, lookup.newest_view(session, group, name)) for name in names]
+            return [registered(self._control, session, lookup.newest_view(session, group, name)) for name in names]
 
     def view(self, group: str, name: str) -> RegisteredView:
         with self._control.db.read() as session:
-            return lookup.registered(session, lookup.newest_view(session, group, name))
+            return registered(self._control, session, lookup.newest_view(session, group, name))
 
     def services(self, group: str, *, limit: int = 100, after: str = "") -> list[ServiceSpec]:
         """The newest version of each service, by name."""

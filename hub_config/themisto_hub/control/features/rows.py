@@ -16,7 +16,7 @@ from themisto.errors import Invalid, MissingSetting, NotFound, Unavailable
 from themisto.features.judging import quarantine_file
 from themisto.features.models import FeatureView
 from themisto.features.records import Quarantine
-from themisto.features.sources import digest_file, verify
+from themisto.features.rowfile import digest_file, sweep, verify
 from themisto_hub.control.auth import Caller
 from themisto_hub.control.context import Control
 from themisto_hub.control.features import lookup
@@ -59,6 +59,7 @@ class Rows:
     def _draft(self, group: str) -> Path:
         folder = self._folder / group
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sweep(folder)
         handle, draft = tempfile.mkstemp(".draft", dir=folder)
         os.close(handle)
         return Path(draft)

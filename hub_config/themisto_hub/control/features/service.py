@@ -17,6 +17,7 @@ from themisto_hub.control.features.pushing import Pushing
 from themisto_hub.control.features.quarantining import Quarantining
 from themisto_hub.control.features.registry import Registry
 from themisto_hub.control.features.rows import Rows
+from themisto_hub.control.features.streaming import Streaming
 from themisto_hub.gateway.feature_book import FeatureBook, write_book
 
 __all__ = ["Features", "service_spec"]
@@ -50,6 +51,10 @@ class Features:
     @cached_property
     def pushing(self) -> Pushing:
         return Pushing(self._control, self.rows, self.layers, self._online)
+
+    @cached_property
+    def streaming(self) -> Streaming:
+        return Streaming(self._control, self.pushing)
 
     @cached_property
     def erasing(self) -> Erasing:
