@@ -80,7 +80,7 @@ def test_defaults_fill_in(applied: Features) -> None:
 
 
 def test_unknown_names_are_told_with_what_there_is(applied: Features) -> None:
-    with pytest.raises(NotFound, match="There are delay"):
+    with pytest.raises(NotFound, match="There is no feature service .delays.. Did you mean delay"):
         applied.service("delays")
     with pytest.raises(NotFound, match="There are weather"):
         applied.show("wether")

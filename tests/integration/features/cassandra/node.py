@@ -84,8 +84,9 @@ class Process:
     def kill(self) -> None:
         """kill -9; what it wrote stays."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(20)
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait(20)
             self._process = None
 
     def pause(self, *, stop: bool) -> None:
@@ -185,9 +186,12 @@ class CassandraRing:
             self._make_certificate()
             self.password_file.write_text("cassandra\n")
         try:
-            for node in self.nodes:
+            seed, *others = self.nodes
+            seed.start()
+            seed.wait()  # one that finds no seed when it starts gives up
+            for node in others:
                 node.start()
-            for node in self.nodes:
+            for node in others:
                 node.wait()
             self._make_keyspace()
         except BaseException:
