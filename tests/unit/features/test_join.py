@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 import themisto
 from themisto.errors import Invalid
 from themisto.features.join import point_in_time
+from themisto.features.merging import merged
 from themisto.features.resolve import resolve
 from themisto.features.rowfile import write_parquet
 from themisto.features.service import Features
@@ -52,8 +54,9 @@ def oracle(row, rows, ttl_s, created, known):
     zone=st.sampled_from(["UTC", "Asia/Seoul", None]),
     created=st.booleans(),
     known=st.booleans(),
+    in_memory=st.booleans(),
 )
-def test_join_answers_as_the_oracle_does(rows, entities, ttl, zone, created, known):
+def test_join_answers_as_the_oracle_does(rows, entities, ttl, zone, created, known, in_memory):
     source = pd.DataFrame(rows, columns=["who", "number", "at", "made", "value"])
     source = source.astype({"who": "str", "number": "int64"})
     source["at"], source["made"] = pd.to_datetime(source["at"], utc=True), pd.to_datetime(source["made"], utc=True)
@@ -75,7 +78,8 @@ def test_join_answers_as_the_oracle_does(rows, entities, ttl, zone, created, kno
     spec = resolve(themisto.FeatureService("s", features=["v"]), lambda _: view, version=1)
     with TemporaryDirectory() as folder:
         path, _ = write_parquet(view, source, Path(folder))
-        joined = point_in_time(frame, "when", spec, {"v": path}, {"v": view}, known=known)
+        with mock.patch("themisto.features.join.merged", merged if in_memory else lambda *_, **__: None):
+            joined = point_in_time(frame, "when", spec, {"v": path}, {"v": view}, known=known)
     pd.testing.assert_frame_equal(joined[frame.columns], frame)
     found = [None if pd.isna(v) else int(v) for v in joined["value"]]
     assert found == [oracle(row, rows, ttl, created, known and created) for row in entities]
