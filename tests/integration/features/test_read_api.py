@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import grpc
 import httpx
@@ -149,6 +151,28 @@ def test_scope_and_group_are_asked_for_over_both(bench: Bench, gateway: str) -> 
             called(bench, held)
         assert refused.value.code() == code
     assert asked(gateway, {}).status_code == 401
+
+
+def test_its_docs_give_what_they_say(bench: Bench, gateway: str, token) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "feature-api.md").read_text()
+    namespace = {
+        "gateway": gateway,
+        "gateway_grpc": bench.settings.gateway_grpc,
+        "token": token["authorization"].removeprefix("Bearer "),
+    }
+    checked = 0
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        pending: list[str] = []
+        for line in block.splitlines():
+            code, sign, given = line.partition("  # → ")
+            if not sign:
+                pending.append(line)
+                continue
+            exec("\n".join(pending), namespace)
+            pending = []
+            assert repr(eval(code, namespace)) == given, code
+            checked += 1
+    assert checked == text.count("  # → ") == 6
 
 
 def test_the_kernel_reads_last_values(scientist) -> None:
