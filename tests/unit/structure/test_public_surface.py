@@ -15,6 +15,7 @@ def test_public_names_are_these():
         "FeatureService",
         "FeatureView",
         "OnDemand",
+        "Online",
         "Topic",
         "deploy",
         "endpoint",
