@@ -13,12 +13,13 @@ from themisto.errors import Refused
 
 __all__ = ["QUERY", "ROUTES", "Route", "upstream_path"]
 
-QUERY = ("limit", "after", "days", "force", "about", "only", "bodies", "metric")
+QUERY = ("limit", "after", "days", "force", "about", "only", "bodies", "metric", "group")
 """Query arguments that are passed on."""
 
 _NAME = r"[a-z][a-z0-9_-]{0,47}"
 _ENDPOINT = _NAME + r"(\.v([2-9]|[1-9][0-9]{1,2}))?"
 """`themisto.serving.names.ENDPOINT_PATTERN`, without importing pydantic at Jupyter's start; a test compares."""
+_IDENTIFIER = r"[a-z][a-z0-9_]{0,47}"
 _ID = r"[0-9A-HJKMNP-TV-Z]{26}"
 
 
@@ -46,6 +47,8 @@ ROUTES = (
     Route("POST", f"endpoints/{_ENDPOINT}/rollback"),
     Route("POST", f"endpoints/{_ENDPOINT}/retire"),
     Route("POST", f"endpoints/{_NAME}/offer/accept"),
+    Route("GET", "features/overview"),
+    Route("GET", f"features/views/{_IDENTIFIER}/sketch"),
     Route("GET", "schedules"),
     Route("GET", f"schedules/{_NAME}/jobs"),
     Route("GET", f"schedules/{_NAME}/jobs/{_ID}"),

@@ -11,12 +11,14 @@ import type {
   Effect,
   Endpoint,
   EndpointCaller,
+  FeatureView,
   Job,
   LogLosses,
   Prediction,
   Release,
   Run,
   Schedule,
+  Sketch,
   WhoAmI
 } from './types';
 
@@ -41,10 +43,17 @@ export class ControlPlane {
   endpoints = (): Promise<Endpoint[]> => this.get('endpoints');
   schedules = (): Promise<Schedule[]> => this.get('schedules');
 
+  views = (): Promise<FeatureView[]> => this.get('features/overview');
+
   losses = (): Promise<LogLosses> => this.get('predictions/losses');
 
   release(endpoint: string, number: number): Promise<Release> {
     return this.get(`endpoints/${segment(endpoint)}/releases/${number}`);
+  }
+
+  /** How the values of a view's features are spread. */
+  sketch(group: string, view: string): Promise<Sketch> {
+    return this.get(`features/views/${segment(view)}/sketch?group=${encodeURIComponent(group)}`);
   }
 
   /** Who was answered by which version of the name, in the last 30 days. Each look is one audit event. */

@@ -885,6 +885,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/services/themisto/api/v1/features/overview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Overview
+         * @description The views of all the caller's groups, a line each.
+         */
+        get: operations["features_overview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/services/themisto/api/v1/features/services": {
         parameters: {
             query?: never;
@@ -1059,6 +1079,26 @@ export interface paths {
          * @description The body is Parquet as above; its rows are added, and readable online when this answers.
          */
         post: operations["features_push"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/services/themisto/api/v1/features/views/{name}/sketch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sketch
+         * @description How the values of the view's features are spread: counts, no values.
+         */
+        get: operations["features_sketch"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2202,6 +2242,44 @@ export interface components {
              * @enum {string}
              */
             on_missing: "refuse" | "null" | "default" | "last";
+        };
+        /**
+         * FeatureSketch
+         * @description One feature. Of what is personal, only how often it is missing.
+         *
+         *     nulls: rows without a value. distinct: about how many values there are.
+         *     least, greatest: of the finite ones; numbers only. bins: how many values are in each of `BINS` spans of one width
+         *     from least to greatest; empty where there is nothing to count.
+         */
+        FeatureSketch: {
+            /**
+             * Bins
+             * @default []
+             */
+            bins: number[];
+            /** Distinct */
+            distinct?: number | null;
+            /**
+             * Dtype
+             * @enum {string}
+             */
+            dtype: "bool" | "int32" | "int64" | "float32" | "float64" | "string" | "timestamp" | "decimal" | "list[int64]" | "list[float32]" | "list[float64]";
+            /** Greatest */
+            greatest?: number | null;
+            /** Least */
+            least?: number | null;
+            /** Name */
+            name: string;
+            /**
+             * Nulls
+             * @default 0
+             */
+            nulls: number;
+            /**
+             * Personal
+             * @default false
+             */
+            personal: boolean;
         };
         /**
          * FeatureView
@@ -3804,6 +3882,22 @@ export interface components {
             outputs: components["schemas"]["themisto__serving__models__Column"][];
         };
         /**
+         * Sketch
+         * @description The rows of a view that readers see; of windows and transforms what they are computed of.
+         */
+        Sketch: {
+            /** Features */
+            features: components["schemas"]["FeatureSketch"][];
+            /** Rows */
+            rows: number;
+            /** Sha256 */
+            sha256: string;
+            /** Version */
+            version: number;
+            /** View */
+            view: string;
+        };
+        /**
          * Slice
          * @description The rows with one value of a `by` column. `metric` is None where it is not judged; `note` says why.
          */
@@ -4056,6 +4150,57 @@ export interface components {
              * Format: date-time
              */
             written_at: string;
+        };
+        /**
+         * ViewLine
+         * @description The newest version of a view, in a line.
+         *
+         *     owner: as its definition says, else who registered it. kept: whether its promise of freshness is kept, "yes" or why
+         *     not; empty where it makes none. services: the newest versions of those that read it.
+         */
+        ViewLine: {
+            /**
+             * Description
+             * @default
+             */
+            description: string;
+            /** Features */
+            features: number;
+            /** Fresh S */
+            fresh_s?: number | null;
+            /** Group */
+            group: string;
+            /**
+             * Kept
+             * @default
+             */
+            kept: string;
+            /** Keys */
+            keys: string[];
+            /** Name */
+            name: string;
+            /** Offline To */
+            offline_to?: string | null;
+            /** Online To */
+            online_to?: string | null;
+            /** Owner */
+            owner: string;
+            /**
+             * Quarantined
+             * @default 0
+             */
+            quarantined: number;
+            /** Rows */
+            rows: number;
+            /**
+             * Services
+             * @default []
+             */
+            services: string[];
+            /** Topic */
+            topic?: string | null;
+            /** Version */
+            version: number;
         };
         /**
          * WhoAmI
@@ -5609,6 +5754,30 @@ export interface operations {
             "5XX": components["responses"]["Problem"];
         };
     };
+    features_overview: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ViewLine"][];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
     features_services: {
         parameters: {
             query?: {
@@ -5937,6 +6106,33 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Pushed"];
+                };
+            };
+            "4XX": components["responses"]["Problem"];
+            "5XX": components["responses"]["Problem"];
+        };
+    };
+    features_sketch: {
+        parameters: {
+            query?: {
+                /** @description one of the caller's groups; default: her only one */
+                group?: string | null;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Sketch"];
                 };
             };
             "4XX": components["responses"]["Problem"];

@@ -4,7 +4,7 @@ import { type ISignal, Signal } from '@lumino/signaling';
 import type { ControlPlane } from '../api/client';
 import type { ServerEvent } from '../api/events';
 import type { Problem } from '../api/problem';
-import type { BudgetLine, Discovery, Endpoint, LogLosses, Rollout, Run, Schedule, WhoAmI } from '../api/types';
+import type { BudgetLine, Discovery, Endpoint, FeatureView, LogLosses, Rollout, Run, Schedule, WhoAmI } from '../api/types';
 import type { IWorkbench } from '../tokens';
 import { isEndpoint, mergeEndpoints, upsertEndpoint } from './endpoints';
 import { type Connection, keepLive, pause } from './live';
@@ -25,6 +25,7 @@ export class Workbench implements IWorkbench {
   readonly runs = new Resource<Run[]>(() => this.api.runs(this.options.runs), () => this.emit());
   readonly losses = new Resource<LogLosses>(() => this.api.losses(), () => this.emit());
   readonly schedules = new Resource<Schedule[]>(() => this.api.schedules(), () => this.emit());
+  readonly views = new Resource<FeatureView[]>(() => this.api.views(), () => this.emit());
 
   get changed(): ISignal<this, void> {
     return this._changed;
@@ -65,7 +66,7 @@ export class Workbench implements IWorkbench {
 
   /** Fetch everything; the problem that kept the most important part away, if one did. */
   async refresh(): Promise<Problem | null> {
-    const all = [this.who, this.discovery, this.endpoints, this.schedules, this.runs, this.budget];
+    const all = [this.who, this.discovery, this.endpoints, this.schedules, this.views, this.runs, this.budget];
     const [who] = await Promise.all(all.map(resource => resource.refresh()));
     await this.refreshLosses();
     return who ?? null;
@@ -138,7 +139,7 @@ export class Workbench implements IWorkbench {
     }
   }
 
-  /** Runs, budget and losses are announced by nobody, and neither is an endpoint that one has lost sight of. */
+  /** Runs, views, budget and losses are announced by nobody, and neither is an endpoint that one has lost sight of. */
   private async pollSilent(signal: AbortSignal): Promise<void> {
     for (;;) {
       await pause(this.options.pollSeconds * 1000, signal);
@@ -146,7 +147,7 @@ export class Workbench implements IWorkbench {
         return;
       }
       if (this._connection.state === 'live') {
-        const silent = [this.runs, this.budget, this.endpoints];
+        const silent = [this.runs, this.budget, this.endpoints, this.views];
         await Promise.all([...silent.map(resource => resource.refresh()), this.refreshLosses()]);
       }
     }

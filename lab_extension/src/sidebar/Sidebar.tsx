@@ -6,6 +6,7 @@ import type { Job } from '../api/types';
 import { ConnectionLine, ConnectionNotice } from '../connection/ConnectionLine';
 import type { InsertCell } from '../endpoints/Cells';
 import { EndpointsPanel } from '../endpoints/EndpointsPanel';
+import { FeaturesPanel } from '../features/FeaturesPanel';
 import type { Workbench } from '../model/workbench';
 import { RunsPanel } from '../runs/RunsPanel';
 import { SchedulesPanel } from '../schedules/SchedulesPanel';
@@ -47,6 +48,9 @@ export function Sidebar(props: {
             </Guard>
             <Guard title="Endpoints">
               <EndpointsPanel model={model} insertCell={insertCell} />
+            </Guard>
+            <Guard title="Features">
+              <FeaturesPanel model={model} />
             </Guard>
             <Guard title="Schedules">
               <SchedulesPanel model={model} openJob={openJob} />

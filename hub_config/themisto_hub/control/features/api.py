@@ -21,9 +21,11 @@ from themisto.features.records import (
     ServiceSpec,
     ViewData,
 )
+from themisto.features.sketches import Sketch
 from themisto.types import Identifier, Model, Sha256, Slug, Ulid, UtcTime
 from themisto_hub.control.auth import Caller, needs
 from themisto_hub.control.context import Control, get_control
+from themisto_hub.control.features.overview import ViewLine
 from themisto_hub.control.features.registry import group_of
 from themisto_hub.control.features.service import Features
 
@@ -88,6 +90,18 @@ def views(
     features: InFeatures, caller: Reader, group: Group = None, limit: Limit = 100, after: After = ""
 ) -> list[RegisteredView]:
     return features.registry.views(group_of(caller, group), limit=limit, after=after)
+
+
+@router.get("/overview")
+def overview(features: InFeatures, caller: Reader, limit: Limit = 200) -> list[ViewLine]:
+    """The views of all the caller's groups, a line each."""
+    return features.overview.views(caller.groups, limit=limit)
+
+
+@router.get("/views/{name}/sketch")
+def sketch(name: Name, features: InFeatures, caller: Reader, group: Group = None) -> Sketch:
+    """How the values of the view's features are spread: counts, no values."""
+    return features.overview.sketch(group_of(caller, group), name)
 
 
 @router.get("/views/{name}")

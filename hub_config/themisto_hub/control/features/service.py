@@ -13,6 +13,7 @@ from themisto_hub.control.features.layers import Layers
 from themisto_hub.control.features.lookup import service_spec
 from themisto_hub.control.features.materializing import Materializing
 from themisto_hub.control.features.online import OnlineWriter
+from themisto_hub.control.features.overview import Overview
 from themisto_hub.control.features.pushing import Pushing
 from themisto_hub.control.features.quarantining import Quarantining
 from themisto_hub.control.features.registry import Registry
@@ -55,6 +56,10 @@ class Features:
     @cached_property
     def streaming(self) -> Streaming:
         return Streaming(self._control, self.pushing)
+
+    @cached_property
+    def overview(self) -> Overview:
+        return Overview(self._control, self.rows)
 
     @cached_property
     def erasing(self) -> Erasing:
