@@ -28,6 +28,15 @@ test('a resource that this workbench does not have is absent, not broken', async
   assert.equal(resource.known.state, 'absent');
 });
 
+test('what this workbench does not have stays absent while the workbench is away, and comes when it is there', async () => {
+  const resource = answering(new Problem('not-found', 'No such path.', '', 404), DOWN, 'there');
+  await resource.refresh();
+  assert.equal(await resource.refresh(), DOWN);
+  assert.equal(resource.known.state, 'absent');
+  await resource.refresh();
+  assert.equal(resource.value, 'there');
+});
+
 test('a slow older answer does not replace a newer one', async () => {
   const waiting: ((value: string) => void)[] = [];
   const resource = new Resource(

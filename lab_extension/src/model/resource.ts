@@ -54,7 +54,7 @@ export class Resource<T> {
       this._known = { state: 'absent' };
     } else if (this._known.state === 'ready') {
       this._known = { ...this._known, stale: problem };
-    } else {
+    } else if (this._known.state !== 'absent') {
       this._known = { state: 'failed', problem };
     }
     this.changed();
