@@ -15,7 +15,7 @@ from tests.integration.features.cassandra.node import CassandraNode
 from tests.integration.gateway.parts import ISSUER, Gateway, wait_until
 
 from themisto.features.models import Column
-from themisto.features.reading import tables_of
+from themisto.features.reading import plan_of
 from themisto.features.records import ServiceColumn, ServiceSpec
 from themisto_hub.gateway.feature_book import FeatureBook, write_book
 
@@ -88,7 +88,7 @@ def _request(names: list[str], datatype: str, value: float) -> bytes:
 
 def _fill(gateway: Gateway) -> None:
     """As the control plane's worker does it."""
-    (table,) = tables_of(_SPEC).values()
+    (table,) = (view.table for view in plan_of(_SPEC).views)
     now = time.time_ns() // 1000
     rows = [json.dumps([str(customer), now, *[0.5] * len(_NAMES)]) for customer in range(_CUSTOMERS)]
     body = "\n".join([table.model_dump_json(), *rows])

@@ -19,7 +19,7 @@ from themisto.features.records import ServiceColumn, ServiceSpec
 from themisto.features.tiles import part_of, read_windows
 from themisto.types import Model, utcnow
 
-__all__ = ["MAX_ENTITIES", "Found", "Plan", "ViewRead", "cast_key", "plan_of", "read_online", "read_view", "tables_of"]
+__all__ = ["MAX_ENTITIES", "Found", "Plan", "ViewRead", "cast_key", "plan_of", "read_online", "read_view"]
 
 MAX_ENTITIES = 10_000
 """Entities of one read."""
@@ -155,11 +155,6 @@ def _view_read(spec: ServiceSpec, view: str, version: int, columns: Sequence[Ser
         columns_ = tuple(Column(name=c.feature, dtype=c.dtype) for c in columns)
         table = OnlineTable(name=name, columns=columns_, online=online)
     return ViewRead(view, version, table, features, keys)
-
-
-def tables_of(spec: ServiceSpec) -> dict[str, OnlineTable]:
-    """For each view of the service the table to read, with only the columns the service uses."""
-    return {view.name: view.table for view in plan_of(spec).views}
 
 
 def read_view(store: OnlineStore, view: ViewRead, keys: Sequence[str], now: datetime) -> Sequence[Row | None]:
