@@ -127,7 +127,7 @@ def watched(
     if told is not None:
         con.execute("SET enable_progress_bar = true")
         con.execute("SET enable_progress_bar_print = false")
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=run, name=what, daemon=True)
     spent = 0.0
     try:
         thread.start()
