@@ -33,6 +33,7 @@ from themisto.features.records import (
 )
 from themisto.features.registry import Watch, ignored
 from themisto.features.resolve import changed, resolve
+from themisto.features.rowfile import check_whole
 from themisto.features.sqlite import SqliteStore
 from themisto.features.tiles import write_rows
 from themisto.types import new_ulid, utcnow
@@ -96,6 +97,7 @@ class LocalRegistry:
 
     def push(self, view: str, source: Any) -> Pushed:
         newest = self.view(view).view
+        check_whole(newest, source)
         data = self._rows.take_in(self._book(), newest, source, part=True)
         data = data.cleared()  # nothing of a push is online before it is judged
         self._change(lambda book: self._rows.push(book, newest, data))

@@ -81,11 +81,11 @@ def answer(
     with scratch(bounds) as folder, locked(**bounds.config(folder)) as con:
         try:
             statements = con.extract_statements(sql)
-            names = _names(sql) if len(statements) == 1 else set()
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise Invalid(f"{what} is not one SELECT.", "Write one statement that gives keys and time.")
+            names = _names(sql)
         except duckdb.Error as error:
             raise _invalid(error, what) from None
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise Invalid(f"{what} is not one SELECT.", "Write one statement that gives keys and time.")
         for name in sorted(names):
             con.register(name, _table(name, frames, source))
         try:
@@ -134,5 +134,5 @@ def _table(name: str, frames: Mapping[str, Any], source: Callable[[str], Any | N
 
 
 def _invalid(error: Exception, what: str) -> Invalid:
-    first = str(error).strip().splitlines()[0]
-    return Invalid(f"{what} does not run: {first}", "It sees the DataFrames it names and views, nothing else.")
+    first = str(error).strip().splitlines()[0].rstrip("!.")
+    return Invalid(f"{what} does not run: {first}.", "It sees the DataFrames it names and views, nothing else.")
