@@ -139,7 +139,7 @@ def test_mistakes_are_one_sentence(magics: FeaturesMagics, line: str, says: str)
         (
             "train --service delay",
             "SELECT * FROM flihgts",
-            "which is no DataFrame and no view. DataFrames here: flights.",
+            "no DataFrame and no view. DataFrames here: flights.",
         ),
         ("train --service delay", "DROP TABLE flights", "The SQL is not one SELECT. Write one statement"),
         ("train --service delay", "COPY flights TO 'x.csv'", "The SQL is not one SELECT. Write one statement"),
@@ -169,7 +169,7 @@ def test_mistakes_in_a_cell_are_one_sentence_and_make_no_variable(magics: Featur
 def test_ctrl_c_while_looking_is_one_sentence(magics: FeaturesMagics, monkeypatch, verb, reached) -> None:
     magics.features("apply weather delay")
     monkeypatch.setattr(type(magics.wb.features), reached, stopped)
-    with pytest.raises(UsageError, match="You stopped it. Nothing was changed."):
+    with pytest.raises(UsageError, match=r"You stopped it\. Nothing was changed\."):
         magics.features(verb)
 
 
