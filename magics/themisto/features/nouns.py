@@ -123,8 +123,8 @@ def _told(kind: type[Noun], error: ValidationError) -> Invalid:
         )
     help_ = f"See help(themisto.{noun})."
     if first["type"] == "extra_forbidden":
-        said = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", "said")]
-        return Invalid(f"{noun} has no '{where}'.", did_you_mean(where, {*said, *kind.model_fields}, help_))
+        known = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", "said")]
+        return Invalid(f"{noun} has no '{where}'.", did_you_mean(where, {*known, *kind.model_fields}, help_))
     says = _SAYS.get(first["type"])
     if says is not None:
         remedy = "Leave it out where there is no limit." if where.endswith("_s") else help_

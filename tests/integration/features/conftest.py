@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 from tests.fakes.hub_identity import HubIdentity
+from tests.integration.features.cassandra.node import CassandraNode
 from tests.integration.features.late import RELEASE, ROWS, SIGNATURE, model
 
 import themisto
@@ -40,11 +41,11 @@ INFER_KEY = "key-of-the-inference-api"
 class Bench:
     """Everything of one module's tests."""
 
-    def __init__(self, state: Path, port: int) -> None:
+    def __init__(self, state: Path, port: int, store: str | None = None) -> None:
         self.state = state
         (state / "control").mkdir(mode=0o700)
         self.hub = HubIdentity().start()
-        self.settings = Deployment(state=state, port=port)
+        self.settings = Deployment(state=state, port=port, online_store=store)
         self.keys = Keys(features=SecretStr(KEY), triton_infer_dev=SecretStr(INFER_KEY))
         self.control: Control
         self._server: uvicorn.Server | None = None
@@ -72,6 +73,8 @@ class Bench:
             "THEMISTO_KEY_FEATURES": KEY,
             "THEMISTO_KEY_TRITON_INFER_DEV": INFER_KEY,
         }
+        if self.settings.online_store:
+            environment["THEMISTO_ONLINE_STORE"] = self.settings.online_store
         command = "import sys; from themisto_hub.gateway.transformer import main; sys.exit(main())"
         self.transformer = subprocess.Popen([sys.executable, "-c", command], env=environment, start_new_session=True)
         wait_until(lambda: answers(f"{self.url}/healthz"), "the transformer")
@@ -108,6 +111,20 @@ class Bench:
     def features(self, name: str, groups: list[str], scopes: list[str] | None = None) -> Features:
         plane = self.plane(name, groups, scopes)
         return Features(plane._settings, plane)
+
+
+@pytest.fixture(scope="package")
+def cassandra_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Cassandra of this package's tests, or the one that was named."""
+    pytest.importorskip("cassandra")
+    given = os.environ.get("THEMISTO_TEST_CASSANDRA", "")
+    if not given:
+        pytest.skip("THEMISTO_TEST_CASSANDRA is not set: a URL, or 'start'")
+    if given != "start":
+        yield given
+        return
+    with CassandraNode(tmp_path_factory.mktemp("cassandra")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -39,19 +39,11 @@ def store(path: Path) -> Iterator[SqliteStore]:
 
 def test_a_file_that_another_process_holds_is_told_and_read_and_written_afterwards(store, path) -> None:
     store._writer.execute("PRAGMA busy_timeout = 10")
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sqlite3, sys\n"
-            f"con = sqlite3.connect({str(path)!r}, isolation_level=None)\n"
-            "con.execute('BEGIN IMMEDIATE')\n"
-            "print('held', flush=True)\n"
-            "sys.stdin.read()",
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+    holding = (
+        f"import sqlite3, sys\ncon = sqlite3.connect({str(path)!r}, isolation_level=None)\n"
+        "con.execute('BEGIN IMMEDIATE')\nprint('held', flush=True)\nsys.stdin.read()"
     )
+    holder = subprocess.Popen([sys.executable, "-c", holding], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with holder:
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(Unavailable, match="cannot be written: database is locked") as told:
