@@ -100,10 +100,13 @@ class LocalRegistry:
         check_whole(newest, source)
         data = self._rows.take_in(self._book(), newest, source, part=True)
         data = data.cleared()  # nothing of a push is online before it is judged
+        apart = self._book().apart() | {q.sha256 for q in data.quarantined}
         self._change(lambda book: self._rows.push(book, newest, data))
+        self._rows.forget(view, apart - self._book().apart())
         for target in self._to_fill(view):
             with latest(target, self._rows.path(view, data), written_at=data.written_at) as found:
                 sum(self._bring(target, found))
+        self._change(lambda book: book.reached(newest, data.last_at))
         return Pushed(view=view, rows=data.rows, online=True, quarantined=data.quarantined_rows)
 
     def erase(self, entity: str, keys: Mapping[str, Any]) -> Erasure:

@@ -102,9 +102,9 @@ def listed(given: Any) -> Any:
 
 
 _SAYS = {
-    "greater_than": "is {input:g}, and must be more than {gt:g}",
-    "greater_than_equal": "is {input:g}, and must be at least {ge:g}",
-    "less_than_equal": "is {input:g}, and may be at most {le:g}",
+    "greater_than": "is {input}, and must be more than {gt}",
+    "greater_than_equal": "is {input}, and must be at least {ge}",
+    "less_than_equal": "is {input}, and may be at most {le}",
     "too_short": "names nothing",
     "too_long": "has {actual_length}, and may have {max_length}",
     "missing": "is missing",
@@ -128,6 +128,7 @@ def _told(kind: type[Noun], error: ValidationError) -> Invalid:
     says = _SAYS.get(first["type"])
     if says is not None:
         remedy = "Leave it out where there is no limit." if where.endswith("_s") else help_
-        said = says.format(input=given, **first.get("ctx", {}))
+        told = {"input": given, **first.get("ctx", {})}
+        said = says.format(**{k: f"{v:.15g}" if isinstance(v, float) else v for k, v in told.items()})
         return Invalid(f"{noun}: {where.removesuffix('_s')} {said}.", remedy)
     return Invalid(f"{noun}: {where}: {first['msg']}.", help_)

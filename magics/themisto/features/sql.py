@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from themisto.errors import Invalid, NotFound
-from themisto.features.engine import Bounds, scratch, watched
+from themisto.features.engine import Bounds, connected, scratch, watched
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,20 +30,14 @@ _LOCKED: dict[str, Any] = {
     "allow_community_extensions": "false",
 }
 
-_SPILL = "max_temp_directory_size"
-
 
 def locked(*first: str, **settings: str) -> duckdb.DuckDBPyConnection:
     """A connection for SQL that a person wrote: it reaches nothing but what is registered with it, in UTC.
 
     first: statements of ours to begin with; what they set stays.
     """
-    import duckdb
-
-    con = duckdb.connect(":memory:", config=_LOCKED | settings)
-    if _SPILL in settings:  # DuckDB takes it with its configuration, and does not keep to it
-        con.execute(f"SET {_SPILL} = '{settings[_SPILL]}'")
-    for statement in ("SET TimeZone = 'UTC'", "SET explain_output = 'all'", *first, "SET lock_configuration = true"):
+    con = connected(_LOCKED | settings)
+    for statement in ("SET explain_output = 'all'", *first, "SET lock_configuration = true"):
         con.execute(statement)
     return con
 
