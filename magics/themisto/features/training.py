@@ -54,7 +54,8 @@ class Training:
         target = None if to is None else Path(to)
         with scratch(self._bounds) as folder:
             held = {name: self._held(name, folder) for name in spec.views}
-            views, files = ({name: pair[i] for name, pair in held.items()} for i in (0, 1))
+            views = {name: view for name, (view, _) in held.items()}
+            files = {name: path for name, (_, path) in held.items()}
             definitions = {name: registered.view for name, registered in views.items()}
             still_there(spec, views)
             spine = entities.collect() if type(entities).__name__ == "LazyFrame" else entities
