@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
     from themisto.settings import Settings
 
-__all__ = ["Bounds", "Told", "bounded", "connected", "scratch", "watched"]
+__all__ = ["Bounds", "Told", "bounded", "connected", "scratch", "was_stopped", "watched"]
 
 Told = Callable[[float], None]
 """Who is told how far a query is, from 0 to 1."""
 
 _T = TypeVar("_T")
 _POLL_S = 0.2
+_STARTS_S = 1.0
 _DUCKDB = 0.85  # its share of the memory: Python and what comes out of a query are not in what it counts
 _SPILL = "max_temp_directory_size"
 _FULL = ("no space left", "failed to offload", "could not write", _SPILL)
@@ -125,31 +126,33 @@ def watched(
     """
     done: list[_T] = []
     wrong: list[BaseException] = []
+    stopped, over = threading.Event(), threading.Event()
 
     def run() -> None:
         try:
-            done.append(work())
+            if not stopped.is_set():
+                done.append(work())
         except BaseException as error:  # noqa: BLE001 - told by the thread that waits
             wrong.append(error)
+        finally:
+            over.set()
+
+    def stop() -> None:
+        stopped.set()
+        _stop(con, thread, over)
 
     if told is not None:
         con.execute("SET enable_progress_bar = true")
         con.execute("SET enable_progress_bar_print = false")
     thread = threading.Thread(target=run, name=what, daemon=True)
-    spent = 0.0
     try:
         thread.start()
-        while thread.is_alive() and (budget_s is None or spent < budget_s):
-            wait = _POLL_S if budget_s is None else min(_POLL_S, budget_s - spent)
-            thread.join(wait)
-            spent += wait
-            if told is not None and thread.is_alive():
-                told(max(con.query_progress(), 0.0) / 100)
+        _wait(con, over, told, budget_s)
     except KeyboardInterrupt:
-        _stop(con, thread)
+        stop()
         raise Failed(f"You stopped it. {what} left nothing behind.", "Run it again when you want it whole.") from None
-    if thread.is_alive():
-        _stop(con, thread)
+    if not over.is_set():
+        stop()
         raise Refused(
             f"{what} did not end within {budget_s:g} s.",
             "Compute less at once, or raise THEMISTO_FEATURES_SQL_BUDGET_S.",
@@ -159,12 +162,28 @@ def watched(
     return done[0]
 
 
-def _stop(con: duckdb.DuckDBPyConnection, thread: threading.Thread) -> None:
-    """An interrupt between two queries is lost: it is repeated until the work has heard one."""
-    while thread.is_alive():
+def _wait(con: duckdb.DuckDBPyConnection, over: threading.Event, told: Told | None, budget_s: float | None) -> None:
+    """Until it is over or the budget spent; not by the thread's join, which takes it for ended when interrupted."""
+    spent = 0.0
+    while not over.is_set() and (budget_s is None or spent < budget_s):
+        wait = _POLL_S if budget_s is None else min(_POLL_S, budget_s - spent)
+        over.wait(wait)
+        spent += wait
+        if told is not None and not over.is_set():
+            told(max(con.query_progress(), 0.0) / 100)
+
+
+def _stop(con: duckdb.DuckDBPyConnection, thread: threading.Thread, over: threading.Event) -> None:
+    """An interrupt between two queries is lost: it is repeated until the work has heard one.
+
+    A thread that Ctrl-C has kept from starting has nothing to hear.
+    """
+    waited = 0.0
+    while not over.is_set() and (thread.ident is not None or waited < _STARTS_S):
         try:
             con.interrupt()
-            thread.join(0.05)
+            over.wait(0.05)
+            waited += 0.05
         except KeyboardInterrupt:
             continue
 
@@ -187,6 +206,13 @@ def _told(error: BaseException, what: str, bounds: Bounds) -> BaseException:
             "Raise THEMISTO_FEATURES_MEMORY_GIB, or take fewer rows or views at once.",
         )
     return error
+
+
+def was_stopped(error: BaseException) -> bool:
+    """Whether it is Ctrl-C: DuckDB, at work in the thread that hears it, raises another error in its place."""
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, RuntimeError) and "interrupt" in str(error).lower()
+    )
 
 
 def _locked(path: Path) -> int:

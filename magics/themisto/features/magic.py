@@ -11,6 +11,7 @@ from IPython.core.error import UsageError
 from themisto.errors import Invalid
 from themisto.features import display
 from themisto.features.bar import Bar
+from themisto.features.engine import was_stopped
 from themisto.magic import LineParser, VerbMagics, key_values, variable
 
 __all__ = ["MAGICS", "FeaturesMagics"]
@@ -22,7 +23,9 @@ class FeaturesMagics(VerbMagics):
     def features(self, line: str, cell: str | None = None) -> Any:
         try:
             return self.answer(_LINE if cell is None else _CELL, line, cell)
-        except KeyboardInterrupt:  # where something was under way, the service has said how it stands
+        except (KeyboardInterrupt, RuntimeError) as error:  # of a change the service has said how it stands
+            if not was_stopped(error):
+                raise
             raise UsageError("You stopped it. Nothing was changed.") from None
 
     def complete(self, name: str, words: Sequence[str]) -> Iterable[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from themisto.errors import Failed, Invalid
 from themisto.features.applying import Applied, Applying
 from themisto.features.changes import Change
-from themisto.features.engine import Bounds, Told
+from themisto.features.engine import Bounds, Told, was_stopped
 from themisto.features.models import Entity, FeatureService, FeatureView
 from themisto.features.nouns import moment
 from themisto.features.records import Erasure, Freshness, Materialization, Pushed, RegisteredView, ServiceSpec
@@ -265,5 +265,7 @@ def _told_if_stopped(state: str) -> Iterator[None]:
     """Ctrl-C says in one sentence how things stand."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not was_stopped(error):
+            raise
         raise Failed(f"You stopped it. {state}.", "Run the same command again; doing it twice does no harm.") from None

@@ -74,6 +74,39 @@ def test_ctrl_c_stops_the_query_and_says_so(bounds: Bounds) -> None:
     assert "The join" not in [thread.name for thread in threading.enumerate()]
 
 
+def test_ctrl_c_while_nobody_is_told_anything_stops_the_query_too(bounds: Bounds) -> None:
+    def work(con) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        con.execute(ENDLESS).fetchall()
+
+    for _ in range(5):
+        with pytest.raises(Failed, match="You stopped it"), bounded(bounds) as (con, _):
+            watched(con, lambda: work(con), what="The join", bounds=bounds)
+    assert list(bounds.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "reached", "says"),
+    [
+        (lambda f, v: f.apply(v), "local_rows.write_parquet", "'weather' is defined and has the rows it had before"),
+        (lambda f, v: f.push("weather", v.source), "local_rows.write_parquet", "The rows may be there"),
+        (lambda f, v: f.materialize("weather"), "local.latest", "Rows sent so far are online"),
+    ],
+    ids=["apply", "push", "materialize"],
+)
+def test_ctrl_c_in_a_query_of_this_thread_says_how_things_stand(applied, weather, monkeypatch, call, reached, says):
+    def interrupted(*_: object, **__: object) -> None:
+        raise RuntimeError("Query interrupted")  # what DuckDB makes of Ctrl-C in a notebook
+
+    before = applied.show("weather")
+    with monkeypatch.context() as patched:
+        patched.setattr(f"themisto.features.{reached}", interrupted)
+        with pytest.raises(Failed, match=f"You stopped it. {says}"):
+            call(applied, weather)
+    assert applied.show("weather") == before
+    call(applied, weather)
+
+
 def once(call):
     done: list[bool] = []
     return lambda share: done or (done.append(True), call())
