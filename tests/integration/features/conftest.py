@@ -154,7 +154,7 @@ def s3(free_base: Callable[[], int]) -> Iterator[S3]:
 @pytest.fixture(scope="package")
 def on_s3(s3: S3, tmp_path_factory: pytest.TempPathFactory, free_base: Callable[[], int]) -> Iterator[Bench]:
     """A bench whose rows are on S3."""
-    url = f"s3://rows/of/views?endpoint={s3.url}&timeout_s=2"
+    url = f"s3://rows/of/views?endpoint={s3.url}&timeout_s=60"
     bench = Bench(tmp_path_factory.mktemp("on-s3"), free_base(), offline_store=url)
     bench.s3 = s3
     bench.start_control()

@@ -123,7 +123,7 @@ class Erasing:
         self._erase_online(group, views, key)
         files = 0
         for name in sorted({view.name for view in views}):
-            with self._rows.changing:
+            with self._rows.changing(group, name):
                 files += self._erase_offline(group, name, [v for v in views if v.name == name], key)
         self._erase_online(group, views, key)  # what a materialization that was under way has brought back
         with self._control.db.write() as session:

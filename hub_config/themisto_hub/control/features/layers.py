@@ -53,7 +53,7 @@ class Layers:
 
     def keep(self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None) -> ViewData:
         """Verify a draft against the newest version of the view and make it the view's rows, below what was pushed."""
-        with self._rows.changing:
+        with self._rows.changing(group, name):
             view, data = self._take_in(group, name, draft, sha256)
             data = data.model_copy(update={"written_at": self._control.clock()})
             with self._control.db.read() as session:
@@ -68,7 +68,7 @@ class Layers:
 
         also: what is written together with them, or not at all; for rows of a stream, of which none may be as expected.
         """
-        with self._rows.changing:
+        with self._rows.changing(group, name):
             return self._push(caller, group, name, draft, sha256, also=also)
 
     def _push(
@@ -110,7 +110,7 @@ class Layers:
 
         A push that is not online yet is left for the next time, with all after it: its record says that it is not.
         """
-        with self._rows.changing:
+        with self._rows.changing(group, name):
             with self._control.db.read() as session:
                 newest, *older = reversed(lookup.view_versions(session, group, name))
                 session.expunge_all()
@@ -127,7 +127,7 @@ class Layers:
 
         None: there are none. Raises Invalid as `judge` does; then nothing was changed.
         """
-        with self._rows.changing:
+        with self._rows.changing(group, name):
             with self._control.db.read() as session:
                 row = lookup.newest_view(session, group, name)
                 session.expunge_all()

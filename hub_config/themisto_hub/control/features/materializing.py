@@ -116,7 +116,7 @@ class Materializing:
                 versions = [lookup.view_model(row) for row in lookup.view_versions(session, job.group, job.view)]
                 targets = fillable(versions, lookup.pinned(session, job.group, job.view))
                 sha256 = session.get_one(MaterializationRow, run).sha256
-            with self._rows.changing:
+            with self._rows.changing(job.group, job.view):
                 data = self._quarantining.judged(job.group, job.view, sha256, actor=job.requested_by)
                 path = self._rows.use(job.group, job.view, data.sha256)
             leaving = [q for q in data.quarantined if not q.cleared]

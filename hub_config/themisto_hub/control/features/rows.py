@@ -42,8 +42,11 @@ class Rows:
         self._control = control
         self._store = offline_store(control.settings)
         self._folder = self._store.folder
-        self.changing = RLock()
+        self._changing: dict[tuple[str, str], RLock] = {}
+
+    def changing(self, group: str, name: str) -> RLock:
         """Held by whoever changes which files a view has."""
+        return self._changing.setdefault((group, name), RLock())
 
     async def receive(self, group: str, body: AsyncIterator[bytes]) -> Path:
         """Write a request's body to a draft below the group's folder. Raises Invalid where it is too long."""
@@ -181,8 +184,9 @@ class Rows:
     def tidy(self) -> None:
         """Have no copies of files that are off the record by now, whoever did that, and no more than there may be."""
         for folder in self._store.cached():
-            with self.changing:
-                kept = self._on_record(folder.parent.name, folder.name)
+            view = folder.parent.name, folder.name
+            with self.changing(*view):
+                kept = self._on_record(*view)
                 for path in (*folder.glob("*.parquet"), *folder.glob("quarantine/*.parquet")):
                     if path not in kept:
                         path.unlink(missing_ok=True)

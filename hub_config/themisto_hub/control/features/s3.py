@@ -31,15 +31,18 @@ if TYPE_CHECKING:
 __all__ = ["S3"]
 
 _PIECE = 16 * 2**20
+_SMALL = 4 * 2**20
+"""Less than a part: Arrow sends it in one request."""
 _IN_USE_S = 3600.0
 """A copy that was asked for within so many seconds may be about to be read."""
 _log = logging.getLogger(__name__)
 
+_CODES = (r"ExceptionName: (\w+)", r"AWS Error (?!UNKNOWN)(\w+)", r"(HTTP \D*\d+)")
 _LATER = "Nothing was changed; try again later."
 _SAID = (
     ("NO_SUCH_BUCKET", "There is no bucket '{bucket}'.", "Make it, or correct THEMISTO_OFFLINE_STORE."),
     (
-        "INVALID_ACCESS_KEY_ID|SIGNATURE|CLIENT_TOKEN_ID|UNRECOGNIZED_CLIENT|EXPIRED_TOKEN|AUTHENTICATION_TOKEN",
+        "INVALID_ACCESS_KEY_ID|SIGNATURE|INVALID_CLIENT_TOKEN_ID|UNRECOGNIZED_CLIENT|ExpiredToken|InvalidToken",
         "S3 does not know the control plane's credentials ({code}).",
         "Renew AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or its role.",
     ),
@@ -49,7 +52,7 @@ _SAID = (
         "Allow it s3:ListBucket, GetObject, PutObject, DeleteObject and AbortMultipartUpload there.",
     ),
     (
-        "HTTP status 30[17]|bucket is located in",
+        "HTTP status 30[17]|bucket is located in|AuthorizationHeaderMalformed",
         "The bucket '{bucket}' is in another region than {region}.",
         "Say ?region=… in THEMISTO_OFFLINE_STORE.",
     ),
@@ -85,8 +88,8 @@ class S3(Folder):
         from pyarrow import fs
 
         with self._told():
-            self._check_bucket()
             self._fs.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
+            self._check_bucket()
 
     def bring(self, path: Path) -> bool:
         with suppress(FileNotFoundError):
@@ -120,19 +123,29 @@ class S3(Folder):
         size = path.stat().st_size
         try:
             with self._told():
-                if self._size(path) == size:
-                    return
-                try:
-                    with path.open("rb") as source, self._fs.open_output_stream(self._key(path)) as out:
-                        shutil.copyfileobj(source, out, _PIECE)
-                    if self._size(path) != size:
-                        raise Unavailable(f"{self._url(path)} did not arrive whole.", "Try again.")
-                except BaseException:
-                    with suppress(OSError):  # what closing a cut stream has left is not on record
-                        self._fs.delete_file(self._key(path))
-                    raise
+                if size < _SMALL:
+                    self._put_whole(path)
+                elif self._size(path) != size:
+                    self._put_in_parts(path, size)
         except BaseException:
             path.unlink(missing_ok=True)
+            raise
+
+    def _put_whole(self, path: Path) -> None:
+        """In one request: all or nothing, whatever was there."""
+        body = path.read_bytes()
+        with self._fs.open_output_stream(self._key(path)) as out:
+            out.write(body)
+
+    def _put_in_parts(self, path: Path, size: int) -> None:
+        try:
+            with path.open("rb") as source, self._fs.open_output_stream(self._key(path)) as out:
+                shutil.copyfileobj(source, out, _PIECE)
+            if self._size(path) != size:
+                raise Unavailable(f"{self._url(path)} did not arrive whole.", "Try again.")
+        except BaseException:
+            with suppress(OSError):  # what Arrow makes of the parts when it closes: it is not on record
+                self._fs.delete_file(self._key(path))
             raise
 
     def files(self, view: Path) -> Mapping[Path, datetime | None]:
@@ -199,17 +212,28 @@ class S3(Folder):
         except OSError as error:
             if error.errno is not None:
                 raise Unavailable(f"The rows cannot be stored: {error.strerror}.", "Tell the platform team.") from error
-            _log.warning("%s: %s", self.where, error)
-            raise self._said(str(error)) from None
+            text = self._cause() if "No response body" in str(error) else str(error)
+            _log.warning("%s: %s", self.where, text or error)
+            raise self._said(text or str(error)) from None
+
+    def _cause(self) -> str:
+        """What S3 refuses without a word to HEAD it may say to GET."""
+        from pyarrow import fs
+
+        try:
+            self._fs.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
+        except OSError as error:
+            return str(error)
+        return ""
 
     def _said(self, text: str) -> Unavailable:
-        found = re.search(r"AWS Error ([A-Z_]+)", text)
+        codes = (re.search(sign, text) for sign in _CODES)
         detail, remedy = next((detail, remedy) for sign, detail, remedy in _SAID if re.search(sign, text))
         known = {
             "bucket": self._settings.bucket,
             "where": self.where,
             "host": self._settings.endpoint or "its region's address",
             "region": self._fs.region,
-            "code": found[1] if found else "UNKNOWN",
+            "code": next((found[1] for found in codes if found), "what Arrow does not know"),
         }
         return Unavailable(detail.format(**known), remedy)
