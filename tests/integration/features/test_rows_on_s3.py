@@ -25,6 +25,7 @@ from themisto.errors import Failed, ThemistoError, Unavailable
 from themisto.features.service import Features
 from themisto.types import utcnow
 from themisto_hub.control.context import Control
+from themisto_hub.control.features.s3 import S3 as Store
 from themisto_hub.control.features.tables import DataRow, PushRow
 
 PERSON = themisto.Entity("person", keys=["who"])
@@ -318,6 +319,17 @@ def test_what_s3_refuses_is_told_at_the_start_and_to_whoever_asks(
     with pytest.raises(Unavailable, match=says):
         raise Unavailable(start)
     assert "secret-of-the-bucket" not in caplog.text
+
+
+def test_a_store_that_takes_the_request_and_never_answers_is_given_up(s3: S3, tmp_path: Path) -> None:
+    store, go_on = Store.from_url(f"s3://rows/slow?endpoint={s3.url}&timeout_s=1", tmp_path), threading.Event()
+    s3.fault = lambda _: go_on.wait(60) and None
+    try:
+        with pytest.raises(Unavailable, match=r"S3 at .* does not answer\. Nothing was changed"):
+            store.check()
+    finally:
+        s3.fault = None
+        go_on.set()
 
 
 def test_a_store_that_is_well_has_nothing_to_say(on_s3: Bench, caplog: pytest.LogCaptureFixture) -> None:
