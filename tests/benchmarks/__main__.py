@@ -10,6 +10,7 @@ BENCHMARKS = [
     "pit_join",
     "online_read",
     "cassandra_read",
+    "cassandra_ring",
     "compile_steps",
     "scheduled_notebook",
     "gateway",
