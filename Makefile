@@ -26,7 +26,7 @@ up: setup  ## run the workbench in the foreground; Ctrl-C stops it
 down:  ## stop a workbench that runs elsewhere
 	@if [ -x $(BIN)/themisto ]; then $(BIN)/themisto down; else echo "nothing is set up here"; fi
 
-test: setup  ## the tests
+test: setup $(READY)/spark  ## the tests
 	@$(BIN)/python scripts/run-tests.py $(TESTS)
 
 test-torch: setup $(READY)/torch  ## the tests of PyTorch modules; installs 3 GB
@@ -81,3 +81,6 @@ $(READY)/torch: locks/torch.txt | $(READY)/uv
 
 $(READY)/feast: locks/feast.txt | $(READY)/uv
 	@scripts/install feast "$(PYTHON)"
+
+$(READY)/spark: locks/spark.txt | $(READY)/uv
+	@scripts/install spark "$(PYTHON)"
