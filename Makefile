@@ -38,7 +38,7 @@ test-ring: setup  ## the tests of three Cassandra nodes, one of them killed unde
 check: setup  ## style, types, generated files, import direction, authorisation of all routes
 	@scripts/check
 
-bench: setup $(READY)/feast  ## time ours beside the peers', in one run
+bench: setup $(READY)/feast $(READY)/spark  ## time ours beside the peers', in one run
 	@$(BIN)/python -m tests.benchmarks
 
 types: setup  ## the Lab extension's API types, generated from the control plane

@@ -83,7 +83,14 @@ def agree(folder: Path, raw: dict[str, Any], ours: dict[str, Any], feast: dict[s
 
 
 def ours(folder: Path, views: int) -> Callable[[], pd.DataFrame]:
-    service = Features(Settings(url=None, home=folder / "home"), None)
+    joined = service(folder, views)
+    entities = pd.read_parquet(folder / "entities.parquet")
+    return lambda: joined.historical(entities, "all", at="at")
+
+
+def service(folder: Path, views: int, **settings: Any) -> Features:
+    """The views and their service `all`, registered below the folder."""
+    features = Features(Settings(url=None, home=folder / "home", **settings), None)
     who = themisto.Entity("who", keys=["id"])
     made = [
         themisto.FeatureView(
@@ -97,9 +104,8 @@ def ours(folder: Path, views: int) -> Callable[[], pd.DataFrame]:
         )
         for n in range(views)
     ]
-    service.apply(who, *made, themisto.FeatureService("all", features=[v.name for v in made]))
-    entities = pd.read_parquet(folder / "entities.parquet")
-    return lambda: service.historical(entities, "all", at="at")
+    features.apply(who, *made, themisto.FeatureService("all", features=[v.name for v in made]))
+    return features
 
 
 def raw(folder: Path, views: int) -> Callable[[], pd.DataFrame]:

@@ -98,7 +98,7 @@ def _started(master: str, bounds: Bounds) -> Any:
         conf.set(name, value)
     try:
         with log.open("wb") as lines:
-            gateway = launch_gateway(conf, popen_kwargs={"stdout": lines, "stderr": lines})
+            gateway = SparkContext._gateway or launch_gateway(conf, popen_kwargs={"stdout": lines, "stderr": lines})
         return SparkContext(conf=conf, gateway=gateway)
     except (PySparkRuntimeError, Exception) as error:  # noqa: BLE001 - whatever kept it from starting
         said = _last_line(log) or str(error).strip().splitlines()[-1]
