@@ -35,6 +35,7 @@ def run(record: Record, rows: int = ROWS) -> None:
             Side(OURS, "-m", "tests.benchmarks.spark_join", "each", folder, VIEWS) as each,
         ):
             ours.ask()
+            each.ask()
             found = in_turns({"ours": ours, "each": each}, ROUNDS, less={"each": 1})
             sums, expected = found["ours"][0]["sums"], found["each"][0]["sums"]
             assert sums.keys() == expected.keys()

@@ -320,3 +320,23 @@ def test_without_java_the_package_is_named(bounds, monkeypatch, tmp_path) -> Non
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(MissingSetting, match=r"Spark needs Java 17 or later.*apt-get install openjdk-17"):
         session(ENGINE, bounds)
+
+
+def test_the_lines_of_the_page_give_what_they_say(monkeypatch, tmp_path) -> None:
+    from themisto import workbench
+
+    text = (ROOT / "docs" / "feature-offline.md").read_text()
+    for engine in re.findall(r"THEMISTO_FEATURES_ENGINE=(\S+)", text):
+        master_of(engine)
+    monkeypatch.delenv("THEMISTO_URL", raising=False)
+    monkeypatch.setenv("THEMISTO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("THEMISTO_FEATURES_ENGINE", ENGINE)
+    monkeypatch.setattr(workbench, "_current", None)
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    namespace: dict = {}
+    lines = block.splitlines()
+    exec("\n".join(line for line in lines if "# →" not in line), namespace)
+    checked = [line.split("  # → ") for line in lines if "# →" in line]
+    assert [repr(eval(code, namespace)) for code, _ in checked] == [given for _, given in checked]
+    assert len(checked) == 2
