@@ -2,7 +2,8 @@
 
 Ours is `read_online`, by which the transformer reads, and `FeatureReads.find` at the steady rate, its own way in;
 Feast's is `get_online_features(…).to_dict()`, and the bare driver a prepared SELECT of tuples by key. They take turns
-on the same node. Feast brings 5,000 rows in, as it takes its time; all read these entities.
+on the same node, and the first round, in which the node compiles what it runs, is nobody's. Feast brings 5,000 rows in,
+as it takes its time; all read these entities. The first read is one after `FeatureReads.warm`, as a transformer starts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,7 +36,7 @@ from themisto.features.tiles import write_rows
 from themisto_hub.gateway.feature_reads import FeatureReads
 
 ROWS, FEW = 200_000, 5_000
-ROUNDS = 7
+ROUNDS, BROUGHT = 7, 3
 RATE, SECONDS = 500, 10
 P99_MS = 5.0
 
@@ -53,9 +55,11 @@ def run(record: Record) -> None:
             Side(*us, "bare", folder, url) as bare,
             Side(FEAST, "tests/benchmarks/peers/feast_online.py", folder, FEATURES, port) as feast,
         ):
-            rate, mine = feast.ask(what="materialize"), ours.ask(what="materialize")
-            record.add("materialize_rows_s", "rows/s", mine["rows_s"], rate["rows_s"], "Feast, higher is better")
-            record.add("materialize_grown_mib", "MiB", mine["grown_mib"], 64.0, "the budget, from a tenth to the end")
+            brought = in_turns({"ours": ours, "feast": feast}, 1 + BROUGHT, what="materialize")
+            rate, theirs = (median(brought[side][1:], "rows_s") for side in ("ours", "feast"))
+            record.add("materialize_rows_s", "rows/s", rate, theirs, "Feast, higher is better")
+            grown = max(one["grown_mib"] for one in brought["ours"])
+            record.add("materialize_grown_mib", "MiB", grown, 64.0, "the budget, from a tenth to the end")
             sides = {"ours": ours, "bare": bare, "feast": feast}
             for count, calls in ((1, 200), (100, 30)):
                 said = {"what": "read", "count": count, "calls": calls}
@@ -95,7 +99,8 @@ def main() -> None:
     spec = resolve(themisto.FeatureService("all", features=["values_"]), lambda _: view, version=1)
     table = OnlineTable.of(view, spec.group)
     store = open_store(url)
-    reads = FeatureReads(store, None)  # type: ignore[arg-type]  # the book is not asked for a spec that is there
+    book = SimpleNamespace(value=SimpleNamespace(services=[spec]))
+    reads = FeatureReads(store, book)  # type: ignore[arg-type]  # asked for nothing else
 
     def bare() -> Callable[[list[dict[str, int]]], Any]:
         names = ", ".join(["key_", "at_", "seq_", *features])
@@ -119,6 +124,7 @@ def main() -> None:
             return asyncio.run(_steady(lambda: reads.find(spec, _some(1))))
         read = bare() if side == "bare" else lambda entities: read_online(store, spec, entities)
         if said["what"] == "first":
+            reads.warm()
             first = _taken(read, _some(1))
             return {"first_ms": first, "warm_ms": statistics.median(_taken(read, _some(1)) for _ in range(200))}
         return {"ms": statistics.median(_taken(read, _some(said["count"])) for _ in range(said["calls"]))}

@@ -1,7 +1,7 @@
-"""The join of `pit_join` by Spark on two cores, beside Spark SQL that joins one view after the other.
+"""The join of `pit_join` by Spark on two cores, beside Spark SQL that joins one view after the other, and DuckDB.
 
-Both read the same files and write Parquet; they must agree in the sums of all columns. Starting Spark, and its first
-join, are not counted: a kernel does both once.
+All read the same files and write Parquet. Spark and DuckDB must agree cell by cell, the SQL in the sums of all columns.
+Starting Spark, and its first join, are not counted: a kernel does both once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 from tests.benchmarks.peers.asked import answer
-from tests.benchmarks.pit_join import KEYS, ROWS, VIEWS, make, service
+from tests.benchmarks.pit_join import KEYS, ROWS, VIEWS, make, same, service
 from tests.benchmarks.record import Record
 from tests.benchmarks.turns import OURS, Side, in_turns, median
 
@@ -32,28 +32,29 @@ def run(record: Record, rows: int = ROWS) -> None:
         make(folder, rows, VIEWS, max(KEYS * rows // ROWS, 1), "int")
         with (
             Side(OURS, "-m", "tests.benchmarks.spark_join", "ours", folder, VIEWS) as ours,
+            Side(OURS, "-m", "tests.benchmarks.spark_join", "here", folder, VIEWS) as here,
             Side(OURS, "-m", "tests.benchmarks.spark_join", "each", folder, VIEWS) as each,
         ):
-            ours.ask()
-            each.ask()
-            found = in_turns({"ours": ours, "each": each}, ROUNDS, less={"each": 1})
+            sides = {"ours": ours, "here": here, "each": each}
+            in_turns(sides, 1)
+            found = in_turns(sides, ROUNDS, less={"each": 1})
+            same(folder / "ours.parquet", folder / "here.parquet")
             sums, expected = found["ours"][0]["sums"], found["each"][0]["sums"]
             assert sums.keys() == expected.keys()
             assert all(math.isclose(sums[c], expected[c], rel_tol=1e-9) for c in expected), (sums, expected)
-        record.add(
-            "spark_join_s", "s", median(found["ours"]), median(found["each"]), "Spark SQL, a join a view, local[2]"
-        )
+        record.add("spark_join_s", "s", median(found["ours"]), median(found["each"]), "Spark SQL, a join a view")
+        record.add("spark_join_over_duckdb_s", "s", median(found["ours"]), median(found["here"]), "ours by DuckDB")
 
 
-def ours(folder: Path, views: int) -> Callable[[], Path]:
-    joined = service(folder, views, features_engine=ENGINE)
-    to = folder / "ours.parquet"
-    return lambda: joined.historical(folder / "entities.parquet", "all", at="at", to=to)
+def by(engine: str | None, to: Path, views: int) -> Callable[[], Path]:
+    joined = service(to.parent, views, features_engine=engine)
+    return lambda: joined.historical(to.parent / "entities.parquet", "all", at="at", to=to)
 
 
-def each(folder: Path, views: int) -> Callable[[], Path]:
+def each(to: Path, views: int) -> Callable[[], Path]:
     """What a person would write who knows Spark SQL, and about ties and the time to live."""
-    spark, to = session(ENGINE, Bounds(spill=folder / "spill")), folder / "each.parquet"
+    folder = to.parent
+    spark = session(ENGINE, Bounds(spill=folder / "spill"))
     spark.read.parquet(str(folder / "entities.parquet")).createOrReplaceTempView("e_")
     for n in range(views):
         spark.read.parquet(str(folder / f"v{n}.parquet")).createOrReplaceTempView(f"v{n}")
@@ -77,7 +78,8 @@ def each(folder: Path, views: int) -> Callable[[], Path]:
 def main() -> None:
     side, folder, views = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     sys.path += map(str, Path(".venvs/spark").glob("lib/python3.*/site-packages"))
-    work = {"ours": ours, "each": each}[side](folder, views)
+    to = folder / f"{side}.parquet"
+    work = each(to, views) if side == "each" else by(ENGINE if side == "ours" else None, to, views)
 
     def asked(_: dict[str, Any]) -> dict[str, Any]:
         return {"sums": pd.read_parquet(work()).filter(like="_").sum().to_dict()}

@@ -27,17 +27,17 @@ __all__ = ["run_notebook"]
 FOLDER = "tour"
 
 
-def run_notebook(file: Path, target: Path, people: People, companions: list[Path]) -> list[str]:
+def run_notebook(file: Path, target: Path, people: People) -> list[str]:
     """Run `file`, keep it with its outputs in `target`; returns what was verified.
 
-    `companions` are uploaded beside it, as one notebook may schedule another. Raises Failed at the
-    first cell that does not do as it should.
+    The notebooks of its folder are uploaded beside it, as one may schedule another. Raises Failed at the first cell
+    that does not do as it should.
     """
     notebook = nbformat.read(file, as_version=4)
     who = notebook.metadata.get("themisto", {})
     person = people[who["user"]] if "user" in who else people.first
     person.ensure_server(who.get("profile"))
-    for companion in {file, *companions}:
+    for companion in {file, *file.parent.glob("*.ipynb")}:
         person.upload(f"{FOLDER}/{companion.name}", nbformat.read(companion, as_version=4))
     verified: list[str] = []
     try:

@@ -39,7 +39,7 @@ def tour(notebooks: list[Path], report_file: Path) -> int:
         _OUTPUTS.mkdir(parents=True, exist_ok=True)
         for file in files:
             where = file.stem
-            _stage(report, where, lambda file=file: run_notebook(file, _OUTPUTS / file.name, people, files))  # type: ignore[misc]
+            _stage(report, where, lambda file=file: run_notebook(file, _OUTPUTS / file.name, people))  # type: ignore[misc]
         where = "stop"
         _stage(report, where, lambda: _stop(house))
     except (ThemistoError, KeyboardInterrupt) as error:

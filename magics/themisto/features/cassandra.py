@@ -21,7 +21,7 @@ from themisto.features.online import OnlineTable, Row
 
 __all__ = ["CassandraStore"]
 
-_AT_ONCE = 100  # keys in one IN
+_AT_ONCE = 50  # keys in one IN: a node reads those of one request one after the other
 _BATCH = 10  # partitions in one unlogged batch: more draw warnings
 _WINDOW = 64  # batches under way
 _LONGEST_TTL_S = 630_720_000  # Cassandra's own: 20 years

@@ -32,6 +32,7 @@ Told = Callable[[float], None]
 
 _T = TypeVar("_T")
 _POLL_S = 0.2
+_DUCKDB = 0.85  # its share of the memory: Python and what comes out of a query are not in what it counts
 _FULL = ("no space left", "failed to offload", "could not write", "max_temp_directory_size")
 
 
@@ -39,7 +40,7 @@ _FULL = ("no space left", "failed to offload", "could not write", "max_temp_dire
 class Bounds:
     """What a query may use.
 
-    memory_gib: DuckDB's memory; None: its own default, 80 % of the machine's or container's.
+    memory_gib: what the work may take; None: DuckDB's own default, 80 % of the machine's or container's.
     spill: where what does not fit goes; None: the system's temporary folder. spill_gib: at most so much of it.
     budget_s: how long SQL that a person wrote may run.
     engine: who joins, `spark+…`; None: DuckDB.
@@ -69,7 +70,7 @@ class Bounds:
         """As DuckDB's configuration."""
         said = {"temp_directory": str(folder)}
         if self.memory_gib is not None:
-            said["memory_limit"] = f"{self.memory_gib}GiB"
+            said["memory_limit"] = f"{self.memory_gib * _DUCKDB:.3f}GiB"
         if self.spill_gib is not None:
             said["max_temp_directory_size"] = f"{self.spill_gib}GiB"
         return said

@@ -74,6 +74,7 @@ def point_in_time(
         job = SparkJob() if bounds.engine is not None and plain.columns else None
 
         def join() -> Any:
+            found: Any = None
             if job is not None:
                 asked = written_asked(_asked(spine, at, spec), folder / "asked.parquet")
                 found = by_spark(asked, plain, files, views, known=known, bounds=bounds, folder=folder, job=job)
@@ -83,8 +84,8 @@ def point_in_time(
                     found = side_by_side(spec, found, rest.to_arrow_reader(_ROWS))
             else:
                 laid = _lay(con, spine, at, spec)
-                share = _share(bounds)
-                found = laid and merged(*laid, spec, files, views, known=known, memory_bytes=share)
+                if laid is not None:
+                    found = merged(*laid, spec, files, views, known=known, memory_bytes=_share(bounds))
                 if found is None:
                     stored = _by_sql(con, spec, files, views, known=known)
                     found = stored.to_arrow_table() if to is None else stored.to_arrow_reader(_ROWS)

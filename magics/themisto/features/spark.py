@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["SparkJob", "master_of", "session"]
 
 _MASTER = re.compile(r"local(\[(\d+|\*)\])?|spark://[\w.-]+:\d+(,[\w.-]+:\d+)*|yarn|k8s://https?://[\w.:/-]+")
-_DRIVER_GIB = 2.0
+_MEMORY_GIB = 2.0
+_HEAP = 0.8  # its share of the memory: threads, code and buffers are not in what Java counts
 _POLL_S = 0.1
 _SQL: Mapping[str, str] = {
     "spark.sql.session.timeZone": "UTC",
@@ -117,7 +118,7 @@ def _static(master: str, bounds: Bounds, folder: Path) -> dict[str, str]:
         said |= {
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
-            "spark.driver.memory": f"{int((bounds.memory_gib or _DRIVER_GIB) * 1024)}m",
+            "spark.driver.memory": f"{int((bounds.memory_gib or _MEMORY_GIB) * _HEAP * 1024)}m",
             "spark.local.dir": str(folder),
         }
     return said

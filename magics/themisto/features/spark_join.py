@@ -51,7 +51,8 @@ def written_asked(tables: Iterator[pa.Table], path: Path) -> Asked:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    rows, holes, spans, writer = 0, set(), [], None
+    rows, holes, writer = 0, set(), None
+    firsts, lasts = [], []
     try:
         for table in tables:
             moments = table["at_"].cast(pa.int64())
@@ -61,12 +62,12 @@ def written_asked(tables: Iterator[pa.Table], path: Path) -> Asked:
             rows += len(table)
             holes |= {name for name in table.column_names if table[name].null_count}
             if moments.null_count < len(moments):
-                spans.append(pc.min_max(moments).as_py())
+                firsts.append(pc.min(moments).as_py())
+                lasts.append(pc.max(moments).as_py())
     finally:
         if writer is not None:
             writer.close()
-    first, last = min((s["min"] for s in spans), default=0), max((s["max"] for s in spans), default=-1)
-    return Asked(path, rows, first, last, frozenset(holes))
+    return Asked(path, rows, min(firsts, default=0), max(lasts, default=-1), frozenset(holes))
 
 
 def by_spark(
@@ -191,14 +192,13 @@ class _Line:
         view, ttl_us = self._views[name], self._ttl_us(name)
         rows = self._spark.read.parquet(_uri(file))
         at = fn.unix_micros(_column(view.at))
-        created = None if view.created is None else fn.unix_micros(_column(view.created))
-        begins = fn.greatest(at, created) if name in self._joined else at
-        moments = [_column(n) for n in view.times] if name in self._joined else [_column(view.at)]
-        for moment in moments:
-            rows = rows.where(moment <= _moment(self._asked.last_us))
+        made = [fn.unix_micros(_column(view.created))] if view.created else []
+        begins = fn.greatest(at, *made) if name in self._joined else at
+        for moment in view.times if name in self._joined else (view.at,):
+            rows = rows.where(_column(moment) <= _moment(self._asked.last_us))
         if ttl_us is not None:
             rows = rows.where(_column(view.at) >= _moment(self._asked.first_us - ttl_us))
-        ranks = [at.alias("at_"), *([created.alias("made_")] if name in self._joined else [])]
+        ranks = [at.alias("at_"), *(m.alias("made_") for m in made)] if name in self._joined else [at.alias("at_")]
         values = [_column(c.feature).alias(f"f{i}") for i, c in enumerate(self._spec.of(name))]
         place = {k.name: f"k{i}" for i, k in enumerate(self._spec.keys)}
         types = dict(asked.dtypes)
@@ -206,9 +206,9 @@ class _Line:
             _column(k).cast(types[place[k]]).alias(place[k])
             for k in sorted(self._spec.view_keys[name], key=lambda k: place[k])
         ]
-        tie = [] if created is None else [created.alias("tie_")]
+        ties = [m.alias("tie_") for m in made]
         found = rows.select(
-            *keys, begins.alias("t_"), fn.lit(0).alias("kind_"), *tie, fn.struct(*ranks, *values).alias(f"e_{name}")
+            *keys, begins.alias("t_"), fn.lit(0).alias("kind_"), *ties, fn.struct(*ranks, *values).alias(f"e_{name}")
         ).where(reduce(lambda a, b: a & b, [fn.col(k).isNotNull() for k in self._keys]))
         if self._asked.rows <= _FEW_ROWS:
             found = found.join(fn.broadcast(asked.select(*self._keys)), list(self._keys), "left_semi")
