@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 from themisto.errors import Failed, Refused
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from themisto.settings import Settings
 
-__all__ = ["Bounds", "Told", "bounded", "connected", "scratch", "watched"]
+__all__ = ["Bounds", "Elsewhere", "Told", "bounded", "connected", "scratch", "watched"]
 
 Told = Callable[[float], None]
 """Who is told how far a query is, from 0 to 1."""
@@ -44,12 +44,14 @@ class Bounds:
     memory_gib: what the work may take; None: DuckDB's own default, 80 % of the machine's or container's.
     spill: where what does not fit goes; None: the system's temporary folder. spill_gib: at most so much of it.
     budget_s: how long SQL that a person wrote may run.
+    engine: who joins, `spark+…`; None: DuckDB.
     """
 
     memory_gib: float | None = None
     spill: Path | None = None
     spill_gib: float | None = None
     budget_s: float = 600.0
+    engine: str | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
@@ -58,6 +60,7 @@ class Bounds:
             spill=settings.features_spill or settings.home / "spill",
             spill_gib=settings.features_spill_gib,
             budget_s=settings.features_sql_budget_s,
+            engine=settings.features_engine,
         )
 
     @property
@@ -72,6 +75,15 @@ class Bounds:
         if self.spill_gib is not None:
             said[_SPILL] = f"{self.spill_gib}GiB"
         return said
+
+
+class Elsewhere(Protocol):
+    """Work that another engine does: how much of it is done, from 0 to 1, and the way to stop it."""
+
+    @property
+    def share(self) -> float: ...
+
+    def stop(self) -> None: ...
 
 
 @contextmanager
@@ -117,10 +129,12 @@ def watched(
     bounds: Bounds,
     told: Told | None = None,
     budget_s: float | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> _T:
     """What `work` gives; it runs in a thread, so that Ctrl-C and the budget reach the query at once.
 
     what: how the work is called in messages, such as "The join". told: hears how far it is.
+    elsewhere: what of it is not this connection's.
     Raises Failed for what is stopped or finds no room, Refused where the budget is spent; else what `work` raises.
     """
     done: list[_T] = []
@@ -144,12 +158,12 @@ def watched(
             thread.join(wait)
             spent += wait
             if told is not None and thread.is_alive():
-                told(max(con.query_progress(), 0.0) / 100)
+                told(max(con.query_progress(), 0.0) / 100 if elsewhere is None else elsewhere.share)
     except KeyboardInterrupt:
-        _stop(con, thread)
+        _stop(con, thread, elsewhere)
         raise Failed(f"You stopped it. {what} left nothing behind.", "Run it again when you want it whole.") from None
     if thread.is_alive():
-        _stop(con, thread)
+        _stop(con, thread, elsewhere)
         raise Refused(
             f"{what} did not end within {budget_s:g} s.",
             "Compute less at once, or raise THEMISTO_FEATURES_SQL_BUDGET_S.",
@@ -159,10 +173,12 @@ def watched(
     return done[0]
 
 
-def _stop(con: duckdb.DuckDBPyConnection, thread: threading.Thread) -> None:
+def _stop(con: duckdb.DuckDBPyConnection, thread: threading.Thread, elsewhere: Elsewhere | None) -> None:
     """An interrupt between two queries is lost: it is repeated until the work has heard one."""
     while thread.is_alive():
         try:
+            if elsewhere is not None:
+                elsewhere.stop()
             con.interrupt()
             thread.join(0.05)
         except KeyboardInterrupt:
