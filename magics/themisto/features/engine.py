@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 from themisto.errors import Failed, Refused
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from themisto.settings import Settings
 
-__all__ = ["Bounds", "Told", "bounded", "connected", "scratch", "was_stopped", "watched"]
+__all__ = ["Bounds", "Elsewhere", "Told", "bounded", "connected", "scratch", "was_stopped", "watched"]
 
 Told = Callable[[float], None]
 """Who is told how far a query is, from 0 to 1."""
@@ -45,12 +45,14 @@ class Bounds:
     memory_gib: what the work may take; None: DuckDB's own default, 80 % of the machine's or container's.
     spill: where what does not fit goes; None: the system's temporary folder. spill_gib: at most so much of it.
     budget_s: how long SQL that a person wrote may run.
+    engine: who joins, `spark+…`; None: DuckDB.
     """
 
     memory_gib: float | None = None
     spill: Path | None = None
     spill_gib: float | None = None
     budget_s: float = 600.0
+    engine: str | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
@@ -59,6 +61,7 @@ class Bounds:
             spill=settings.features_spill or settings.home / "spill",
             spill_gib=settings.features_spill_gib,
             budget_s=settings.features_sql_budget_s,
+            engine=settings.features_engine,
         )
 
     @property
@@ -73,6 +76,15 @@ class Bounds:
         if self.spill_gib is not None:
             said[_SPILL] = f"{self.spill_gib}GiB"
         return said
+
+
+class Elsewhere(Protocol):
+    """Work that another engine does: how much of it is done, from 0 to 1, and the way to stop it."""
+
+    @property
+    def share(self) -> float: ...
+
+    def stop(self) -> None: ...
 
 
 @contextmanager
@@ -118,10 +130,12 @@ def watched(
     bounds: Bounds,
     told: Told | None = None,
     budget_s: float | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> _T:
     """What `work` gives; it runs in a thread, so that Ctrl-C and the budget reach the query at once.
 
     what: how the work is called in messages, such as "The join". told: hears how far it is.
+    elsewhere: what of it is not this connection's.
     Raises Failed for what is stopped or finds no room, Refused where the budget is spent; else what `work` raises.
     """
     done: list[_T] = []
@@ -139,7 +153,7 @@ def watched(
 
     def stop() -> None:
         stopped.set()
-        _stop(con, thread, over)
+        _stop(con, thread, over, elsewhere)
 
     if told is not None:
         con.execute("SET enable_progress_bar = true")
@@ -147,7 +161,7 @@ def watched(
     thread = threading.Thread(target=run, name=what, daemon=True)
     try:
         thread.start()
-        _wait(con, over, told, budget_s)
+        _wait(over, lambda: _share(con, elsewhere), told, budget_s)
     except KeyboardInterrupt:
         stop()
         raise Failed(f"You stopped it. {what} left nothing behind.", "Run it again when you want it whole.") from None
@@ -162,7 +176,7 @@ def watched(
     return done[0]
 
 
-def _wait(con: duckdb.DuckDBPyConnection, over: threading.Event, told: Told | None, budget_s: float | None) -> None:
+def _wait(over: threading.Event, share: Callable[[], float], told: Told | None, budget_s: float | None) -> None:
     """Until it is over or the budget spent; not by the thread's join, which takes it for ended when interrupted."""
     spent = 0.0
     while not over.is_set() and (budget_s is None or spent < budget_s):
@@ -170,10 +184,16 @@ def _wait(con: duckdb.DuckDBPyConnection, over: threading.Event, told: Told | No
         over.wait(wait)
         spent += wait
         if told is not None and not over.is_set():
-            told(max(con.query_progress(), 0.0) / 100)
+            told(share())
 
 
-def _stop(con: duckdb.DuckDBPyConnection, thread: threading.Thread, over: threading.Event) -> None:
+def _share(con: duckdb.DuckDBPyConnection, elsewhere: Elsewhere | None) -> float:
+    return max(con.query_progress(), 0.0) / 100 if elsewhere is None else elsewhere.share
+
+
+def _stop(
+    con: duckdb.DuckDBPyConnection, thread: threading.Thread, over: threading.Event, elsewhere: Elsewhere | None
+) -> None:
     """An interrupt between two queries is lost: it is repeated until the work has heard one.
 
     A thread that Ctrl-C has kept from starting has nothing to hear.
@@ -181,6 +201,8 @@ def _stop(con: duckdb.DuckDBPyConnection, thread: threading.Thread, over: thread
     waited = 0.0
     while not over.is_set() and (thread.ident is not None or waited < _STARTS_S):
         try:
+            if elsewhere is not None:
+                elsewhere.stop()
             con.interrupt()
             over.wait(0.05)
             waited += 0.05

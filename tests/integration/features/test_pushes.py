@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from sqlalchemy import select
-from tests.integration.features.conftest import Bench, wait_until
+from tests.integration.features.conftest import Bench, wait_until, workbench
 
 import themisto
 from themisto.errors import Invalid, NotFound, Refused
@@ -36,12 +36,11 @@ def view(source: pd.DataFrame | None, **more) -> themisto.FeatureView:
     return themisto.FeatureView("accounts", entity=CUSTOMER, at="at", source=source, features=features, **more)
 
 
-@pytest.fixture(params=["local", "workbench"])
+@pytest.fixture(params=["local", "workbench", "s3"])
 def features(request: pytest.FixtureRequest, tmp_path: Path) -> Features:
     if request.param == "local":
         return Features(Settings(url=None, home=tmp_path), None)
-    group = request.node.name.split("[")[0].replace("_", "-")[:40]
-    return request.getfixturevalue("bench").features(f"of-{group}"[:40], [group])
+    return workbench(request)
 
 
 def balances(features: Features, *moments: str) -> list[float | None]:
@@ -171,16 +170,16 @@ def test_a_push_waits_for_an_online_store_that_is_down(bench: Bench) -> None:
     wait_until(lambda: features.get("scoring", who="a")["balance"].tolist() == [3.0], "the rows online")
 
 
-def test_files_that_nothing_was_made_of_do_not_pile_up(bench: Bench) -> None:
-    features = bench.features("busy", ["busy"])
+def test_files_that_nothing_was_made_of_do_not_pile_up(either: Bench) -> None:
+    features = either.features("busy", ["busy"])
     apply(features, rows(("a", "2024-01-01", 1.0)))
     balances(features, "2024-01-01")  # this file was handed out: it stays
     first = features.show("accounts").data.sha256
     for day in range(2, 8):
         features.push("accounts", rows(("a", f"2024-01-0{day}", float(day))))
-        bench.control.features.layers.merge("busy", "accounts")
-    folder = bench.control.features.rows.path("busy", "accounts", "").parent
-    with bench.control.db.read() as session:
+        either.control.features.layers.merge("busy", "accounts")
+    folder = either.stored("busy", "accounts")
+    with either.control.db.read() as session:
         assert session.scalars(select(PushRow).where(PushRow.group_name == "busy")).all() == []
         kept = {row.sha256 for row in session.scalars(select(DataRow).where(DataRow.group_name == "busy"))}
     assert {path.stem for path in folder.glob("*.parquet")} == kept
