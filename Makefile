@@ -26,7 +26,7 @@ up: setup  ## run the workbench in the foreground; Ctrl-C stops it
 down:  ## stop a workbench that runs elsewhere
 	@if [ -x $(BIN)/themisto ]; then $(BIN)/themisto down; else echo "nothing is set up here"; fi
 
-test: setup  ## the tests
+test: setup $(READY)/spark  ## the tests
 	@$(BIN)/python scripts/run-tests.py $(TESTS)
 
 test-torch: setup $(READY)/torch  ## the tests of PyTorch modules; installs 3 GB
@@ -38,7 +38,7 @@ test-ring: setup  ## the tests of three Cassandra nodes, one of them killed unde
 check: setup  ## style, types, generated files, import direction, authorisation of all routes
 	@scripts/check
 
-bench: setup $(READY)/feast  ## time ours beside the peers', in one run
+bench: setup $(READY)/feast $(READY)/spark  ## time ours beside the peers', in one run
 	@$(BIN)/python -m tests.benchmarks
 
 types: setup  ## the Lab extension's API types, generated from the control plane
@@ -81,3 +81,6 @@ $(READY)/torch: locks/torch.txt | $(READY)/uv
 
 $(READY)/feast: locks/feast.txt | $(READY)/uv
 	@scripts/install feast "$(PYTHON)"
+
+$(READY)/spark: locks/spark.txt | $(READY)/uv
+	@scripts/install spark "$(PYTHON)"

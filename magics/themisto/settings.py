@@ -66,6 +66,9 @@ class Settings(FileSettings):
         None, description="how much of that disk may be used, GiB; default: all that is free"
     )
     features_sql_budget_s: PositiveFloat = Field(600.0, description="how long a SQL cell or source may run, seconds")
+    features_engine: str | None = Field(
+        None, description="who joins: spark+local[2] or spark+spark://host:7077; default: DuckDB, here"
+    )
     timeout_s: float = Field(30.0, description="for each call to the control plane, seconds")
 
     @property

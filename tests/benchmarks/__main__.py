@@ -8,6 +8,7 @@ from tests.benchmarks.record import Record
 BENCHMARKS = [
     "load_ext",
     "pit_join",
+    "spark_join",
     "online_read",
     "cassandra_read",
     "cassandra_ring",

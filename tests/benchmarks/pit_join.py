@@ -126,7 +126,28 @@ def agree(folder: Path, raw: dict[str, Any], ours: dict[str, Any], feast: dict[s
 
 
 def ours(folder: Path, views: int, gib: float | None, to: Path | None) -> Callable[[], Any]:
-    service = Features(Settings(url=None, home=folder / "home", features_memory_gib=gib), None)
+    joined = service(folder, views, features_memory_gib=gib)
+    spine = folder / "entities.parquet"
+    if to is None:
+        entities = pd.read_parquet(spine)
+        return lambda: joined.historical(entities, "all", at="at")
+
+    def work() -> dict[str, Any]:
+        spilled = [0]
+
+        def told(_share: float) -> None:
+            files = [path for path in (folder / "home" / "spill").glob("*/*") if path.is_file()]
+            spilled[0] = max(spilled[0], sum(path.stat().st_size for path in files))
+
+        joined.joined(spine, "all", at="at", to=to, told=told)
+        return {"spilled_gib": spilled[0] / 2**30}
+
+    return work
+
+
+def service(folder: Path, views: int, **settings: Any) -> Features:
+    """The views and their service `all`, registered below the folder."""
+    features = Features(Settings(url=None, home=folder / "home", **settings), None)
     who = themisto.Entity("who", keys=["id"])
     made = [
         themisto.FeatureView(
@@ -140,24 +161,9 @@ def ours(folder: Path, views: int, gib: float | None, to: Path | None) -> Callab
         )
         for n in range(views)
     ]
-    if not service.registry.services():
-        service.apply(who, *made, themisto.FeatureService("all", features=[v.name for v in made]))
-    spine = folder / "entities.parquet"
-    if to is None:
-        entities = pd.read_parquet(spine)
-        return lambda: service.historical(entities, "all", at="at")
-
-    def work() -> dict[str, Any]:
-        spilled = [0]
-
-        def told(_share: float) -> None:
-            files = [path for path in (folder / "home" / "spill").glob("*/*") if path.is_file()]
-            spilled[0] = max(spilled[0], sum(path.stat().st_size for path in files))
-
-        service.joined(spine, "all", at="at", to=to, told=told)
-        return {"spilled_gib": spilled[0] / 2**30}
-
-    return work
+    if not features.registry.services():
+        features.apply(who, *made, themisto.FeatureService("all", features=[v.name for v in made]))
+    return features
 
 
 def raw(folder: Path, views: int, gib: float | None, to: Path | None) -> Callable[[], Any]:

@@ -71,6 +71,11 @@ def ensure(session: Any, table: OnlineTable) -> None:
                 f"AND speculative_retry = '{_ANOTHER_REPLICA}'",
             )
             there = _columns(session, table.name)
+        if not there.keys() >= _OF_EVERY_TABLE:
+            raise Conflict(
+                f"The keyspace '{session.keyspace}' has a table {table.name} that is not themisto's.",
+                "Give the online store a keyspace of its own.",
+            )
         _same_types(table, columns, there)
         for name in columns.keys() - there.keys():
             _add(session, table, name, columns)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 from themisto.errors import Failed, Refused
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from themisto.settings import Settings
 
-__all__ = ["Bounds", "Told", "bounded", "scratch", "watched"]
+__all__ = ["Bounds", "Elsewhere", "Told", "bounded", "connected", "scratch", "watched"]
 
 Told = Callable[[float], None]
 """Who is told how far a query is, from 0 to 1."""
@@ -33,7 +33,8 @@ Told = Callable[[float], None]
 _T = TypeVar("_T")
 _POLL_S = 0.2
 _DUCKDB = 0.85  # its share of the memory: Python and what comes out of a query are not in what it counts
-_FULL = ("no space left", "failed to offload", "could not write", "max_temp_directory_size")
+_SPILL = "max_temp_directory_size"
+_FULL = ("no space left", "failed to offload", "could not write", _SPILL)
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Bounds:
     memory_gib: what the work may take; None: DuckDB's own default, 80 % of the machine's or container's.
     spill: where what does not fit goes; None: the system's temporary folder. spill_gib: at most so much of it.
     budget_s: how long SQL that a person wrote may run.
+    engine: who joins, `spark+…`; None: DuckDB.
     """
 
     memory_gib: float | None = None
     spill: Path | None = None
     spill_gib: float | None = None
     budget_s: float = 600.0
+    engine: str | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
@@ -57,6 +60,7 @@ class Bounds:
             spill=settings.features_spill or settings.home / "spill",
             spill_gib=settings.features_spill_gib,
             budget_s=settings.features_sql_budget_s,
+            engine=settings.features_engine,
         )
 
     @property
@@ -69,8 +73,17 @@ class Bounds:
         if self.memory_gib is not None:
             said["memory_limit"] = f"{self.memory_gib * _DUCKDB:.3f}GiB"
         if self.spill_gib is not None:
-            said["max_temp_directory_size"] = f"{self.spill_gib}GiB"
+            said[_SPILL] = f"{self.spill_gib}GiB"
         return said
+
+
+class Elsewhere(Protocol):
+    """Work that another engine does: how much of it is done, from 0 to 1, and the way to stop it."""
+
+    @property
+    def share(self) -> float: ...
+
+    def stop(self) -> None: ...
 
 
 @contextmanager
@@ -93,13 +106,19 @@ def scratch(bounds: Bounds) -> Iterator[Path]:
 @contextmanager
 def bounded(bounds: Bounds) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
     """A connection in UTC within bounds, and the folder that it spills to, for what else is too large."""
+    with scratch(bounds) as folder, connected(bounds.config(folder)) as con:
+        yield con, folder
+
+
+def connected(config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+    """A connection in memory and in UTC with this configuration, all of it."""
     import duckdb
 
-    with scratch(bounds) as folder, duckdb.connect(":memory:", config=dict(bounds.config(folder))) as con:
-        con.execute("SET TimeZone = 'UTC'")
-        if bounds.spill_gib is not None:  # DuckDB takes it with its configuration, and does not keep to it
-            con.execute(f"SET max_temp_directory_size = '{bounds.spill_gib}GiB'")
-        yield con, folder
+    con = duckdb.connect(":memory:", config=dict(config))
+    if _SPILL in config:  # DuckDB takes it with its configuration, and does not keep to it
+        con.execute(f"SET {_SPILL} = '{config[_SPILL]}'")
+    con.execute("SET TimeZone = 'UTC'")
+    return con
 
 
 def watched(
@@ -110,10 +129,12 @@ def watched(
     bounds: Bounds,
     told: Told | None = None,
     budget_s: float | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> _T:
     """What `work` gives; it runs in a thread, so that Ctrl-C and the budget reach the query at once.
 
     what: how the work is called in messages, such as "The join". told: hears how far it is.
+    elsewhere: what of it is not this connection's.
     Raises Failed for what is stopped or finds no room, Refused where the budget is spent; else what `work` raises.
     """
     done: list[_T] = []
@@ -137,12 +158,12 @@ def watched(
             thread.join(wait)
             spent += wait
             if told is not None and thread.is_alive():
-                told(max(con.query_progress(), 0.0) / 100)
+                told(max(con.query_progress(), 0.0) / 100 if elsewhere is None else elsewhere.share)
     except KeyboardInterrupt:
-        _stop(con, thread)
+        _stop(con, thread, elsewhere)
         raise Failed(f"You stopped it. {what} left nothing behind.", "Run it again when you want it whole.") from None
     if thread.is_alive():
-        _stop(con, thread)
+        _stop(con, thread, elsewhere)
         raise Refused(
             f"{what} did not end within {budget_s:g} s.",
             "Compute less at once, or raise THEMISTO_FEATURES_SQL_BUDGET_S.",
@@ -152,10 +173,12 @@ def watched(
     return done[0]
 
 
-def _stop(con: duckdb.DuckDBPyConnection, thread: threading.Thread) -> None:
+def _stop(con: duckdb.DuckDBPyConnection, thread: threading.Thread, elsewhere: Elsewhere | None) -> None:
     """An interrupt between two queries is lost: it is repeated until the work has heard one."""
     while thread.is_alive():
         try:
+            if elsewhere is not None:
+                elsewhere.stop()
             con.interrupt()
             thread.join(0.05)
         except KeyboardInterrupt:

@@ -14,18 +14,20 @@ created time on, and what came late is not seen before it came.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from themisto.errors import Invalid
+from themisto.features.beside import beside, side_by_side, with_on_demand
 from themisto.features.dtypes import is_time
 from themisto.features.engine import Bounds, Told, bounded, watched
 from themisto.features.merging import MEMORY_BYTES, merged
 from themisto.features.models import FeatureView
-from themisto.features.on_demand import Expressions
 from themisto.features.records import ServiceSpec
 from themisto.features.sources import conform, quoted, schema_of, times
+from themisto.features.spark import SparkJob
+from themisto.features.spark_join import by_spark, written_asked
 from themisto.features.spines import Spine, written_to
 from themisto.features.windowing import windowed
 
@@ -62,36 +64,44 @@ def point_in_time(
     to: write the result to this Parquet file, row by row, and give its path.
     Raises Invalid where a key or the time is missing or of another type, or a feature's name is taken.
     """
-    import pyarrow as pa
-
     with bounded(bounds) as (con, folder):
         spine = Spine(entities, folder)
         _check(spine, at, spec)
         if to is not None and spine.in_file and to.resolve() == spine.given.resolve():
             raise Invalid(f"'{to.name}' is the spine itself.", "Write the result to another file.")
 
-        def join() -> Any:
-            laid = _lay(con, spine, at, spec)
-            found = None
-            if laid is not None:
-                found = merged(*laid, spec, files, views, known=known, memory_bytes=_share(bounds))
-            if found is None:
-                for i, name in enumerate(spec.views):
-                    con.read_parquet(str(files[name])).create_view(f"rows{i}")
-                    of_entities = _windowed if name in spec.windows else _of_view
-                    con.execute(f"CREATE VIEW v{i} AS {of_entities(views[name], f'rows{i}', spec, known=known)}")
-                stored = con.sql(_sql(spec, views))
-                if to is not None:
-                    return written_to(to, _beside(spine, stored.to_arrow_reader(_ROWS), spec))
-                found = stored.to_arrow_table()
-            elif to is not None:
-                reader = pa.RecordBatchReader.from_batches(found.schema, found.to_batches(_ROWS))
-                return written_to(to, _beside(spine, reader, spec))
-            if spec.on_demand:
-                found = _with_on_demand(spec, found, spine)
-            return spine.joined(_frame(con, found) if spine.of_pandas else found)
+        plain = _only(spec, set(spec.views) - set(spec.windows))
+        job = SparkJob() if bounds.engine is not None and plain.columns else None
 
-        return watched(con, join, what="The join", bounds=bounds, told=told)
+        def join() -> Any:
+            found: Any = None
+            if job is not None:
+                asked = written_asked(_asked(spine, at, spec), folder / "asked.parquet")
+                found = by_spark(asked, plain, files, views, known=known, bounds=bounds, folder=folder, job=job)
+                if spec.windows:
+                    _lay(con, spine, at, spec)
+                    rest = _by_sql(con, _only(spec, set(spec.windows)), files, views, known=known)
+                    found = side_by_side(spec, found, rest.to_arrow_reader(_ROWS))
+            else:
+                laid = _lay(con, spine, at, spec)
+                if laid is not None:
+                    found = merged(*laid, spec, files, views, known=known, memory_bytes=_share(bounds))
+                if found is None:
+                    stored = _by_sql(con, spec, files, views, known=known)
+                    found = stored.to_arrow_table() if to is None else stored.to_arrow_reader(_ROWS)
+            return _answered(con, spine, spec, found, to)
+
+        return watched(con, join, what="The join", bounds=bounds, told=told, elsewhere=job)
+
+
+def _answered(con: duckdb.DuckDBPyConnection, spine: Spine, spec: ServiceSpec, found: Any, to: Path | None) -> Any:
+    """The spine with what was found, an Arrow table or reader: in a file where one is named, else as it came."""
+    if to is not None:
+        return written_to(to, beside(spine, found.to_reader(_ROWS) if hasattr(found, "to_reader") else found, spec))
+    table = found.read_all() if hasattr(found, "read_all") else found
+    if spec.on_demand:
+        table = with_on_demand(spec, table, spine)
+    return spine.joined(_frame(con, table) if spine.of_pandas else table)
 
 
 def _check(spine: Spine, at: str, spec: ServiceSpec) -> None:
@@ -118,6 +128,18 @@ def _lay(
 
     Keys and times of a spine that is in memory are the answer, too.
     """
+    for number, table in enumerate(_asked(spine, at, spec)):
+        if not spine.in_file:
+            con.register("entities_", table)
+            return {k.name: table[f"k{i}"] for i, k in enumerate(spec.keys)}, table["at_"]
+        con.register("part_", table)
+        con.execute(_ADDED if number else _FIRST)
+        con.unregister("part_")
+    return None
+
+
+def _asked(spine: Spine, at: str, spec: ServiceSpec) -> Iterator[pa.Table]:
+    """Number, time and keys of the spine's rows, part by part."""
     import numpy as np
     import pyarrow as pa
 
@@ -126,15 +148,30 @@ def _lay(
         arrays = conform(part, spec.keys)
         numbers = pa.array(np.arange(begun, begun + len(part), dtype=np.int64))
         when = times(_of_no_type(part, at), at)
-        table = pa.table({"n_": numbers, "at_": when} | {f"k{i}": arrays[k] for i, k in enumerate(keys)})
-        if not spine.in_file:
-            con.register("entities_", table)
-            return arrays, when
-        con.register("part_", table)
-        con.execute(_ADDED if begun else _FIRST)
-        con.unregister("part_")
+        yield pa.table({"n_": numbers, "at_": when} | {f"k{i}": arrays[k] for i, k in enumerate(keys)})
         begun += len(part)
-    return None
+
+
+def _only(spec: ServiceSpec, views: Collection[str]) -> ServiceSpec:
+    """The stored features of some of its views."""
+    columns = tuple(c for c in spec.columns if c.view in views)
+    return spec.model_copy(update={"columns": columns, "on_demand": ()})
+
+
+def _by_sql(
+    con: duckdb.DuckDBPyConnection,
+    spec: ServiceSpec,
+    files: Mapping[str, Path],
+    views: Mapping[str, FeatureView],
+    *,
+    known: bool,
+) -> duckdb.DuckDBPyRelation:
+    """The columns of `spec` for each row of `entities_`, in order, by DuckDB."""
+    for i, name in enumerate(spec.views):
+        con.read_parquet(str(files[name])).create_view(f"rows{i}")
+        of_entities = _windowed if name in spec.windows else _of_view
+        con.execute(f"CREATE VIEW v{i} AS {of_entities(views[name], f'rows{i}', spec, known=known)}")
+    return con.sql(_sql(spec, views))
 
 
 def _of_no_type(part: pa.Table, at: str) -> pa.Table:
@@ -145,22 +182,6 @@ def _of_no_type(part: pa.Table, at: str) -> pa.Table:
         return part
     none: Any = part[at].cast(pa.timestamp("us", "UTC"))
     return pa.table({at: none})
-
-
-def _beside(spine: Spine, reader: pa.RecordBatchReader, spec: ServiceSpec) -> Iterator[pa.Table]:
-    """The spine's rows with their features, part by part: both come in the spine's order."""
-    import pyarrow as pa
-
-    waiting = reader.schema.empty_table()
-    for part in spine.parts():
-        while len(waiting) < len(part):
-            waiting = pa.concat_tables([waiting, pa.Table.from_batches([reader.read_next_batch()])])
-        features, waiting = waiting.slice(0, len(part)), waiting.slice(len(part))
-        if spec.on_demand:
-            features = _computed(spec, features, part)
-        for name in features.column_names:
-            part = part.append_column(features.schema.field(name), features[name])  # noqa: PLW2901 - the same, grown
-        yield part
 
 
 def time_column(frame: Any, preferred: Mapping[str, str]) -> str:
@@ -198,23 +219,6 @@ def _arrow_schema() -> type:
     import pyarrow as pa
 
     return pa.Schema
-
-
-def _with_on_demand(spec: ServiceSpec, stored: pa.Table, spine: Spine) -> pa.Table:
-    """The stored features, and those that are computed of them and of the entity rows' own columns."""
-    import pyarrow as pa
-
-    brought = pa.concat_tables(spine.parts([c.name for c in spec.request])) if spec.request else None
-    return _computed(spec, stored, brought)
-
-
-def _computed(spec: ServiceSpec, stored: pa.Table, rows: pa.Table | None) -> pa.Table:
-    import pyarrow as pa
-
-    brought = conform(rows, spec.request) if rows is not None else {}
-    found = {c.name: stored[c.name] for c in spec.columns}
-    computed = Expressions(spec).of_table(pa.table(found | brought))
-    return pa.table(found | {c.name: computed[c.name] for c in spec.on_demand})
 
 
 def _windowed(view: FeatureView, rows: str, spec: ServiceSpec, *, known: bool) -> str:

@@ -18,6 +18,7 @@ import uvicorn
 from pydantic import SecretStr
 from tests.fakes.hub_identity import HubIdentity
 from tests.fakes.s3 import S3
+from tests.integration.features.cassandra.node import CassandraNode
 from tests.integration.features.late import RELEASE, ROWS, SIGNATURE, model
 
 import themisto
@@ -75,6 +76,8 @@ class Bench:
             "THEMISTO_KEY_FEATURES": KEY,
             "THEMISTO_KEY_TRITON_INFER_DEV": INFER_KEY,
         }
+        if self.settings.online_store:
+            environment["THEMISTO_ONLINE_STORE"] = self.settings.online_store
         command = "import sys; from themisto_hub.gateway.transformer import main; sys.exit(main())"
         self.transformer = subprocess.Popen([sys.executable, "-c", command], env=environment, start_new_session=True)
         wait_until(lambda: answers(f"{self.url}/healthz"), "the transformer")
@@ -122,6 +125,20 @@ class Bench:
     def features(self, name: str, groups: list[str], scopes: list[str] | None = None) -> Features:
         plane = self.plane(name, groups, scopes)
         return Features(plane._settings, plane)
+
+
+@pytest.fixture(scope="package")
+def cassandra_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Cassandra of this package's tests, or the one that was named."""
+    pytest.importorskip("cassandra")
+    given = os.environ.get("THEMISTO_TEST_CASSANDRA", "")
+    if not given:
+        pytest.skip("THEMISTO_TEST_CASSANDRA is not set: a URL, or 'start'")
+    if given != "start":
+        yield given
+        return
+    with CassandraNode(tmp_path_factory.mktemp("cassandra")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -93,6 +93,23 @@ def test_what_is_wrong_of_a_push_is_kept_apart_and_stays_there(features: Feature
     assert online(features) == offline(features) == [37.0, 36.0, 38.0]
 
 
+def test_bad_rows_of_many_pushes_are_one_file(features: Features, files: Path) -> None:
+    features.apply(body(APPLIED, MILD), SERVICE)
+    for n in range(4):
+        bad = rows(("a", f"2024-01-0{n + 3}", HOT), ("b", "2024-01-04", HOT), ("c", f"2024-01-0{n + 3}", 38.0))
+        assert features.push("body", bad).quarantined == 2
+    expected = [("a", HOT)] * 5 + [("b", HOT)]
+    wait_until(lambda: apart(features) == expected, "the merge")
+    (whole, before) = features.show("body").data.quarantined
+    assert (before.cleared, before.rows, whole.cleared, whole.rows) == (False, 1, True, 5)
+    assert dict(whole.reasons) == {COLD: 5}
+    wait_until(lambda: len(list(files.rglob("quarantine/*.parquet"))) == 2, "the files")
+    features.apply(body(APPLIED))
+    features.materialize("body")
+    assert online(features) == [HOT, HOT, 38.0]
+    wait_until(lambda: apart(features) == [], "the merge")
+
+
 def test_a_push_of_which_nothing_is_right_is_refused(features: Features) -> None:
     features.apply(body(APPLIED, MILD), SERVICE)
     with pytest.raises(Invalid, match=r"No row of 'body' is as expected: temp is not between 35 and 43 \(1\)"):

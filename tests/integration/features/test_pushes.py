@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.integration.features.conftest import Bench, wait_until, workbench
 
 import themisto
 from themisto.errors import Invalid, NotFound, Refused
+from themisto.features import display
 from themisto.features.service import Features
 from themisto.settings import Settings
 from themisto_hub.control.features.tables import DataRow, PushRow
@@ -59,6 +61,27 @@ def test_a_push_is_read_at_once_and_part_of_the_past_soon(features: Features) ->
     assert (pushed.rows, pushed.online) == (1, True)
     assert features.get("scoring", who=["a", "b"])["balance"].tolist() == [3.0, 5.0]
     wait_until(lambda: balances(features, "2024-01-02", "2024-01-04") == [1.0, 3.0], "the merge")
+
+
+def test_a_view_that_is_only_pushed_to_says_how_far_it_is_online(features: Features) -> None:
+    apply(features, None)
+    assert features.freshness()[0].online_to is None
+
+    def reaches(day: str) -> bool:
+        return features.freshness()[0].online_to == pd.Timestamp(day, tz="UTC")
+
+    features.push("accounts", rows(("a", "2024-01-03", 3.0)))
+    assert reaches("2024-01-03")
+    features.push("accounts", rows(("a", "2024-01-02", 2.0)))
+    assert reaches("2024-01-03")
+    wait_until(lambda: balances(features, "2024-01-02", "2024-01-04") == [2.0, 3.0], "the merge")
+    assert reaches("2024-01-03")
+    shown = repr(display.freshness(features.freshness()))
+    assert re.search(r"2024-01-03 00:00:00\+00:00 +2024-01-03 00:00:00\+00:00 +— +—", shown), shown
+    features.apply(view(rows(("a", "2024-01-05", 5.0))))
+    assert reaches("2024-01-03")
+    features.materialize("accounts")
+    assert reaches("2024-01-05")
 
 
 def test_a_late_push_changes_the_past_and_not_the_present(features: Features) -> None:

@@ -57,6 +57,11 @@ def oracle(row, rows, ttl_s, created, known):
     in_memory=st.booleans(),
 )
 def test_join_answers_as_the_oracle_does(rows, entities, ttl, zone, created, known, in_memory):
+    with mock.patch("themisto.features.join.merged", merged if in_memory else lambda *_, **__: None):
+        answers_as_the_oracle_does(rows, entities, ttl, zone, created, known)
+
+
+def answers_as_the_oracle_does(rows, entities, ttl, zone, created, known, **how):
     source = pd.DataFrame(rows, columns=["who", "number", "at", "made", "value"])
     source = source.astype({"who": "str", "number": "int64"})
     source["at"], source["made"] = pd.to_datetime(source["at"], utc=True), pd.to_datetime(source["made"], utc=True)
@@ -78,8 +83,7 @@ def test_join_answers_as_the_oracle_does(rows, entities, ttl, zone, created, kno
     spec = resolve(themisto.FeatureService("s", features=["v"]), lambda _: view, version=1)
     with TemporaryDirectory() as folder:
         path, _ = write_parquet(view, source, Path(folder))
-        with mock.patch("themisto.features.join.merged", merged if in_memory else lambda *_, **__: None):
-            joined = point_in_time(frame, "when", spec, {"v": path}, {"v": view}, known=known)
+        joined = point_in_time(frame, "when", spec, {"v": path}, {"v": view}, known=known, **how)
     pd.testing.assert_frame_equal(joined[frame.columns], frame)
     found = [None if pd.isna(v) else int(v) for v in joined["value"]]
     assert found == [oracle(row, rows, ttl, created, known and created) for row in entities]

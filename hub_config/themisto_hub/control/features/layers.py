@@ -21,6 +21,7 @@ from themisto.features.expectations import rules_of
 from themisto.features.judging import judge
 from themisto.features.latest import fits
 from themisto.features.models import FeatureView
+from themisto.features.quarantines import together
 from themisto.features.records import ViewData
 from themisto.features.rowfile import describe, merge
 from themisto.types import new_ulid
@@ -189,7 +190,7 @@ class Layers:
             parts, before = _Parts.of(session, row, online=online), lookup.parts(session, row.group_name, row.name)
         if not (parts.applied or parts.pushed or parts.pending):
             return None
-        pushed = self._merged(row, [*parts.pushed, *parts.pending]) if parts.pending else None
+        pushed = self._merged_pushes(row, [*parts.pushed, *parts.pending]) if parts.pending else None
         whole = self._merged(row, [*parts.applied, *([_part(row, pushed)] if pushed else parts.pushed)])
         with self._control.db.write() as session:
             if pushed is not None:
@@ -209,6 +210,11 @@ class Layers:
         for r in rows:
             if not r.used and r.layer != "applied" and newest[r.view_version, r.layer] != r.id:
                 session.delete(r)
+
+    def _merged_pushes(self, row: ViewRow, parts: Sequence[Part]) -> ViewData:
+        """One file of several, and one of what was kept apart from them."""
+        data, folder = self._merged(row, parts), self._rows.folder(row.group_name, row.name)
+        return data.model_copy(update={"quarantined": together(lookup.view_model(row), folder, data.quarantined)})
 
     def _merged(self, row: ViewRow, parts: Sequence[Part]) -> ViewData:
         """One file of several."""
