@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from themisto.features.erasing import erased_among, holds, key_hash, key_in, qua
 from themisto.features.models import FeatureView
 from themisto.features.online import OnlineTable
 from themisto.features.records import Erasure, Quarantine
+from themisto.features.rowfile import has_columns
 from themisto.types import new_ulid
 from themisto_hub.control.auth import Caller
 from themisto_hub.control.context import Control
@@ -34,6 +36,7 @@ from themisto_hub.control.keyfile import load_or_make_secret
 
 __all__ = ["Erasing"]
 
+_MOST_REST_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +47,8 @@ class Erasing:
         self._control = control
         self._rows = rows
         self._online = online
+        self._next: dict[str, float] = {}
+        """When what has failed is tried again."""
 
     @cached_property
     def _secret(self) -> bytes:
@@ -106,7 +111,11 @@ class Erasing:
         with self._control.db.read() as session:
             query = select(ErasureRow.id).where(ErasureRow.state == "waiting").order_by(ErasureRow.id)
             waiting = session.scalars(query).all()
+        self._next = {erasure: self._next.get(erasure, 0.0) for erasure in waiting}
         for erasure in waiting:
+            began = time.monotonic()
+            if began < self._next[erasure]:
+                continue
             try:
                 self._erase(erasure)
             except ThemistoError as error:
@@ -114,6 +123,8 @@ class Erasing:
             except Exception:  # noqa: BLE001 - one that fails must not keep the others
                 _log.exception("erasure %s", erasure)
                 self._note(erasure, "The worker met an error of its own; it is in its log.")
+            ended = time.monotonic()
+            self._next[erasure] = ended + min(_MOST_REST_S, 2 * (ended - began))
 
     def _erase(self, erasure: str) -> None:
         with self._control.db.read() as session:
@@ -165,7 +176,9 @@ class Erasing:
                     rows = {} if table is MaterializationRow else {"rows": data.rows}
                     session.execute(update(table).where(*of_file).values(sha256=data.sha256, **rows))
             count += 1
-        self._rows.sweep(group, name, parts, lambda path: holds(versions[-1], path, key))
+        self._rows.sweep(
+            group, name, parts, lambda path: any(holds(v, path, key) for v in versions if has_columns(v, path))
+        )
         return count
 
     def _erase_quarantined(

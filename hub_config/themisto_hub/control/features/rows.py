@@ -176,10 +176,17 @@ class Rows:
         for path, at in stored.items():
             if path in kept:
                 continue
-            if at is None or at < latest or path in gone or (suspect and self._store.bring(path) and suspect(path)):
+            if at is None or at < latest or path in gone or (suspect and self._is(path, suspect)):
                 self._store.remove(path)
         for drafts in folder.glob("judging-*"):
             shutil.rmtree(drafts)
+
+    def _is(self, path: Path, suspect: Callable[[Path], bool]) -> bool:
+        """Whether a file that is not on record is suspect; one that is damaged is."""
+        try:
+            return self._store.bring(path) and suspect(path)
+        except Failed:
+            return True
 
     def tidy(self) -> None:
         """Have no copies of files that are off the record by now, whoever did that, and no more than there may be."""
