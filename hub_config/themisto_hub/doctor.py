@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.engine import make_url
 
-from themisto.errors import Invalid, Unavailable
+from themisto.errors import Invalid, ThemistoError, Unavailable
 from themisto.types import utcnow
 from themisto_hub.control.audit import verify_copy
 from themisto_hub.control.db import Database
+from themisto_hub.control.features.offline import offline_store
 from themisto_hub.control.outbox.outbox import backlog
 from themisto_hub.control.outbox.target import configured
 from themisto_hub.gateway.predictions import losses
@@ -68,10 +69,12 @@ def _services(settings: Deployment) -> int:
     table.add_row("streams", streams)
     topics, read = _streams(declared=bool(settings.feature_topics), port=settings.ports.feature_streams)
     table.add_row("topics into views", topics)
+    rows, kept = _offline(settings)
+    table.add_row("offline store", rows)
     told, delivered = _events(settings)
     table.add_row("events", told)
     Console().print(table)
-    return 0 if well and delivered and flowing and read else 1
+    return 0 if well and delivered and flowing and read and kept else 1
 
 
 def _streams(*, declared: bool, port: int) -> tuple[str, bool]:
@@ -84,6 +87,16 @@ def _streams(*, declared: bool, port: int) -> tuple[str, bool]:
     except (httpx.HTTPError, ValueError):
         return "down", False
     return "; ".join(map(str, states)) or "none yet", not any(state.problem for state in states)
+
+
+def _offline(settings: Deployment) -> tuple[str, bool]:
+    """Whether the store of rows answers, asked with this environment's credentials as the control plane asks."""
+    try:
+        store = offline_store(settings)
+        store.check()
+    except ThemistoError as error:
+        return str(error), False
+    return store.where, True
 
 
 def _events(settings: Deployment) -> tuple[str, bool]:

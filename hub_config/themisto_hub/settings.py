@@ -91,7 +91,9 @@ class Deployment(SpanSettings):
     demo: bool = Field(True, description="prod endpoints are for show: allowed without TLS and without isolation")
     database: str | None = Field(None, description="the control plane's; default SQLite under state/control")
     online_store: str | None = Field(None, repr=False, description="sqlite:///… or cassandra://h1,h2/keyspace?dc=…")
-    offline_store: str | None = Field(None, description="file:///… ; default under state/control/offline")
+    offline_store: str | None = Field(
+        None, repr=False, description="file:///… or s3://bucket/prefix?…; default under state/control/offline"
+    )
     oidc_issuer: str | None = Field(None, description="default: the embedded provider")
     approver_groups: frozenset[str] = Field(frozenset({"model-risk"}), description="may approve prod rollouts")
     admin_groups: frozenset[str] = Field(frozenset({"platform-admins"}), description="run the platform")

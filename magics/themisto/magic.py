@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
-from themisto.errors import Invalid, NotFound, ThemistoError
+from themisto.errors import Invalid, NotFound, ThemistoError, did_you_mean
 from themisto.workbench import Workbench, workbench
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _VERBS = {
 
 _CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 """What argparse says of a word that is none of its choices."""
+_MISSING = re.compile(r"the following arguments are required: (.*)", re.DOTALL)
 
 
 class LineParser(argparse.ArgumentParser):
@@ -48,10 +49,38 @@ class LineParser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(prog=prog, **kwargs)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse does it; what is too much is told by the verb that it was said to, and before what is missing."""
+        verbs = any(isinstance(action, argparse._SubParsersAction) for action in self._actions)
+        if not verbs:
+            self._check_options(args or ())
+        found, extra = super().parse_known_args(args, namespace)
+        if extra:
+            raise UsageError(f"{self.prog} takes no '{extra[0]}'. {self._written()}")
+        return found, extra
+
+    def _check_options(self, words: Sequence[str]) -> None:
+        for word in words:
+            if word == "--":
+                return
+            name = word.partition("=")[0]
+            if name.startswith("--") and not any(known.startswith(name) for known in self._option_string_actions):
+                options = [o for o in self._option_string_actions if o.startswith("--") and o != "--help"]
+                near = did_you_mean(name, options, self._written())
+                raise UsageError(f"{self.prog} has no option {name}. {near}")
+
+    def _written(self) -> str:
+        """How its line is written, in one sentence."""
+        line = " ".join(self.format_usage().split()).removeprefix("usage: ").replace(" [-h]", "")
+        return f"Write {line}, or see {self.prog} --help."
+
     def error(self, message: str) -> NoReturn:
-        wrong = _CHOICE.search(message)
+        wrong, missing = _CHOICE.search(message), _MISSING.search(message)
+        if missing is not None:
+            needed = "a verb" if " | " in missing[1] else missing[1]
+            raise UsageError(f"{self.prog} needs {needed}. {self._written()}")
         if wrong is None:
-            raise UsageError(f"{message}. {self.format_usage().strip()}")
+            raise UsageError(f"{self.prog}: {message}. {self._written()}")
         known = re.findall(r"[\w.-]+", wrong[2])
         near = difflib.get_close_matches(wrong[1], known, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."

@@ -11,6 +11,7 @@ BENCHMARKS = [
     "spark_join",
     "online_read",
     "cassandra_read",
+    "cassandra_ring",
     "compile_steps",
     "scheduled_notebook",
     "gateway",

@@ -1,9 +1,10 @@
 """Features in a real Cassandra of one node: reads, the first of them, reads at a steady rate, many rows brought in.
 
-Ours is `read_online`, by which the transformer reads, and `FeatureReads.find` at the steady rate, its own way in;
-Feast's is `get_online_features(…).to_dict()`, and the bare driver a prepared SELECT of tuples by key. They take turns
-on the same node, and the first round, in which the node compiles what it runs, is nobody's. Feast brings 5,000 rows in,
-as it takes its time; all read these entities. The first read is one after `FeatureReads.warm`, as a transformer starts.
+Ours is `read_online` by a plan that was made once, as the transformer reads; at the steady rate `FeatureReads.find`,
+its own way in. Feast's is `get_online_features(…).to_dict()`, and the bare driver a prepared SELECT of tuples by key.
+They take turns on the same node, and the first round, in which the node compiles what it runs, is nobody's. Feast
+brings 5,000 rows in, as it takes its time; all read these entities. The first read is one after `FeatureReads.warm`,
+as a transformer starts.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tests.integration.features.cassandra.node import CassandraNode
 import themisto
 from themisto.features.latest import latest
 from themisto.features.online import OnlineTable, open_store
-from themisto.features.reading import read_online
+from themisto.features.reading import plan_of, read_online
 from themisto.features.resolve import resolve
 from themisto.features.tiles import write_rows
 from themisto_hub.gateway.feature_reads import FeatureReads
@@ -97,7 +98,7 @@ def main() -> None:
         "values_", entity=who, at="at", features=features, source=folder / "few.parquet"
     ).with_version(1)
     spec = resolve(themisto.FeatureService("all", features=["values_"]), lambda _: view, version=1)
-    table = OnlineTable.of(view, spec.group)
+    plan, table = plan_of(spec), OnlineTable.of(view, spec.group)
     store = open_store(url)
     book = SimpleNamespace(value=SimpleNamespace(services=[spec]))
     reads = FeatureReads(store, book)  # type: ignore[arg-type]  # asked for nothing else
@@ -122,7 +123,7 @@ def main() -> None:
             return _materialize(lambda rows: write_rows(store, table, rows), view, folder / "values.parquet")
         if said["what"] == "steady":
             return asyncio.run(_steady(lambda: reads.find(spec, _some(1))))
-        read = bare() if side == "bare" else lambda entities: read_online(store, spec, entities)
+        read = bare() if side == "bare" else lambda entities: read_online(store, spec, entities, plan=plan)
         if said["what"] == "first":
             reads.warm()
             first = _taken(read, _some(1))

@@ -1,8 +1,8 @@
 """Online reads of 10 features of 1 and of 100 entities: ours beside Feast, both the call in the process of the store.
 
-Ours is `read_online`, by which the transformer reads for each prediction; Feast's `get_online_features(…).to_dict()`.
-Both answer with Python's own values. `online_get_…` is all that `%features get` does on one machine: the book of
-definitions looked after too, and values made ready for people. The two take turns.
+Ours is `read_online` by a plan that was made once, as the transformer reads for each prediction; Feast's is
+`get_online_features(…).to_dict()`. Both answer with Python's own values. `online_get_…` is all that `%features get`
+does on one machine: the book of definitions looked after too, and values made ready for people. They take turns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.benchmarks.record import Record
 from tests.benchmarks.turns import FEAST, OURS, Side, in_turns, median
 
 import themisto
-from themisto.features.reading import read_online
+from themisto.features.reading import plan_of, read_online
 from themisto.features.service import Features
 from themisto.settings import Settings
 
@@ -65,12 +65,13 @@ def main() -> None:
     service.apply(who, view, themisto.FeatureService("all", features=["values_"]))
     service.materialize("values_")
     store, spec = service.registry._store, service.registry.service("all@1")
+    plan = plan_of(spec)
     random = np.random.default_rng()
 
     def work(said: dict[str, Any]) -> dict[str, Any]:
         wanted = [[{"id": int(n)} for n in random.integers(0, ENTITIES, said["count"])] for _ in range(said["calls"])]
         return {
-            "ms": _median_ms(lambda entities: read_online(store, spec, entities), wanted),
+            "ms": _median_ms(lambda entities: read_online(store, spec, entities, plan=plan), wanted),
             "get_ms": _median_ms(lambda entities: service.registry.read("all@1", entities), wanted),
         }
 

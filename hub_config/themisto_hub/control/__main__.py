@@ -20,6 +20,7 @@ from themisto import spans
 from themisto.errors import Invalid
 from themisto_hub.control.app import create_app
 from themisto_hub.control.context import Control
+from themisto_hub.control.features.offline import offline_store
 from themisto_hub.control.outbox.target import configured
 from themisto_hub.control.review import create_review_app
 from themisto_hub.settings import Deployment, Keys
@@ -31,6 +32,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         control = Control(Deployment(), Keys(), targets=configured())
+        offline_store(control.settings)
     except Invalid as error:
         sys.stderr.write(f"control plane: {error}\n")
         return 1

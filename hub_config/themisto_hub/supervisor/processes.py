@@ -215,6 +215,8 @@ def processes(settings: Deployment, keys: Keyring, root: Path, node: Path, trito
                 ),
                 *("triton_dev", "triton_prod", "triton_infer_dev", "triton_infer_prod", "defaults"),
                 **{name: os.environ[name] for name in (_EVENTS,) if name in os.environ},
+                # It alone reads and writes buckets: rows of views, and models for a cluster.
+                **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
             ),
             groups=("gateway",),
         ),

@@ -62,10 +62,20 @@ class Book(Model):
             materialized_at=utcnow(),
         )
 
+    def reached(self, view: FeatureView, to: datetime | None) -> None:
+        """What was pushed into a view is online, up to `to`."""
+        before = self.online.get(view.name) or Freshness(view=view.name, version=view.version or 1)
+        times = [t for t in (to, before.online_to) if t is not None]
+        self.online[view.name] = before.model_copy(update={"online_to": max(times, default=None)})
+
     def quarantine(self, sha256: str) -> Quarantine:
         """What is on record about a file of quarantined rows; of one that is not, nothing but its name."""
         unknown = Quarantine(sha256=sha256, rows=1)
         return next((q for data in self._data() for q in data.quarantined if q.sha256 == sha256), unknown)
+
+    def apart(self) -> set[str]:
+        """The digests of all files of quarantined rows."""
+        return {q.sha256 for data in self._data() for q in data.quarantined}
 
     def cleared(self, view: str, sha256: Collection[str]) -> None:
         """The online store has been freed of a view's quarantined rows, whichever layer they came with."""

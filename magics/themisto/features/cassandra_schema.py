@@ -24,6 +24,7 @@ _TYPES: dict[Dtype, str] = {
     "list[float32]": "frozen<list<float>>",
     "list[float64]": "frozen<list<double>>",
 }
+_ANOTHER_REPLICA = "10ms"  # a coordinator's wait for a replica, also for one that died and is not known to have
 _MARKER = "themisto_keyspace"
 _OF_EVERY_TABLE = {"key_", "at_", "seq_"}
 
@@ -66,9 +67,15 @@ def ensure(session: Any, table: OnlineTable) -> None:
             _change(
                 session,
                 f'CREATE TABLE IF NOT EXISTS "{table.name}" (key_ text, at_ bigint, seq_ bigint{said}, '
-                f"PRIMARY KEY ((key_), at_)) WITH CLUSTERING ORDER BY (at_ DESC) AND compaction = {compaction}",
+                f"PRIMARY KEY ((key_), at_)) WITH CLUSTERING ORDER BY (at_ DESC) AND compaction = {compaction} "
+                f"AND speculative_retry = '{_ANOTHER_REPLICA}'",
             )
             there = _columns(session, table.name)
+        if not there.keys() >= _OF_EVERY_TABLE:
+            raise Conflict(
+                f"The keyspace '{session.keyspace}' has a table {table.name} that is not themisto's.",
+                "Give the online store a keyspace of its own.",
+            )
         _same_types(table, columns, there)
         for name in columns.keys() - there.keys():
             _add(session, table, name, columns)

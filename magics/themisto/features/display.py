@@ -214,7 +214,8 @@ def freshness(rows: Sequence[Freshness]) -> Table:
         [*names, "stream"] if streaming else names,
         [
             [
-                *(r.view, r.offline_to, r.online_to, r.online_rows, r.materialized_at),
+                *(r.view, r.offline_to, r.online_to),
+                *(None if r.materialized_at is None else r.online_rows, r.materialized_at),
                 *(None if r.fresh_s is None else in_words(r.fresh_s), kept(r, now) or None, r.quarantined),
                 *([_streamed(r.stream) if r.stream else None] if streaming else []),
             ]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from uuid import uuid4
 
 from themisto.errors import Failed, Refused
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from themisto.settings import Settings
 
-__all__ = ["Bounds", "Elsewhere", "Told", "bounded", "scratch", "watched"]
+__all__ = ["Bounds", "Elsewhere", "Told", "bounded", "connected", "scratch", "watched"]
 
 Told = Callable[[float], None]
 """Who is told how far a query is, from 0 to 1."""
@@ -33,7 +33,8 @@ Told = Callable[[float], None]
 _T = TypeVar("_T")
 _POLL_S = 0.2
 _DUCKDB = 0.85  # its share of the memory: Python and what comes out of a query are not in what it counts
-_FULL = ("no space left", "failed to offload", "could not write", "max_temp_directory_size")
+_SPILL = "max_temp_directory_size"
+_FULL = ("no space left", "failed to offload", "could not write", _SPILL)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Bounds:
         if self.memory_gib is not None:
             said["memory_limit"] = f"{self.memory_gib * _DUCKDB:.3f}GiB"
         if self.spill_gib is not None:
-            said["max_temp_directory_size"] = f"{self.spill_gib}GiB"
+            said[_SPILL] = f"{self.spill_gib}GiB"
         return said
 
 
@@ -105,13 +106,19 @@ def scratch(bounds: Bounds) -> Iterator[Path]:
 @contextmanager
 def bounded(bounds: Bounds) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
     """A connection in UTC within bounds, and the folder that it spills to, for what else is too large."""
+    with scratch(bounds) as folder, connected(bounds.config(folder)) as con:
+        yield con, folder
+
+
+def connected(config: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+    """A connection in memory and in UTC with this configuration, all of it."""
     import duckdb
 
-    with scratch(bounds) as folder, duckdb.connect(":memory:", config=dict(bounds.config(folder))) as con:
-        con.execute("SET TimeZone = 'UTC'")
-        if bounds.spill_gib is not None:  # DuckDB takes it with its configuration, and does not keep to it
-            con.execute(f"SET max_temp_directory_size = '{bounds.spill_gib}GiB'")
-        yield con, folder
+    con = duckdb.connect(":memory:", config=dict(config))
+    if _SPILL in config:  # DuckDB takes it with its configuration, and does not keep to it
+        con.execute(f"SET {_SPILL} = '{config[_SPILL]}'")
+    con.execute("SET TimeZone = 'UTC'")
+    return con
 
 
 def watched(

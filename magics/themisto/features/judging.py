@@ -103,7 +103,7 @@ def quarantined(view: FeatureView, paths: Sequence[Path]) -> pd.DataFrame:
 
     if not paths:
         return pd.DataFrame(columns=[*_names(view), REASON])
-    frame: pd.DataFrame = pa.concat_tables([pq.read_table(path) for path in paths]).to_pandas()
+    frame: pd.DataFrame = pa.concat_tables([pq.read_table(p) for p in paths], promote_options="permissive").to_pandas()
     return frame
 
 

@@ -33,6 +33,7 @@ from themisto.features.records import (
 )
 from themisto.features.registry import Watch, ignored
 from themisto.features.resolve import changed, resolve
+from themisto.features.rowfile import check_whole
 from themisto.features.sqlite import SqliteStore
 from themisto.features.tiles import write_rows
 from themisto.types import new_ulid, utcnow
@@ -96,12 +97,16 @@ class LocalRegistry:
 
     def push(self, view: str, source: Any) -> Pushed:
         newest = self.view(view).view
+        check_whole(newest, source)
         data = self._rows.take_in(self._book(), newest, source, part=True)
         data = data.cleared()  # nothing of a push is online before it is judged
+        apart = self._book().apart() | {q.sha256 for q in data.quarantined}
         self._change(lambda book: self._rows.push(book, newest, data))
+        self._rows.forget(view, apart - self._book().apart())
         for target in self._to_fill(view):
             with latest(target, self._rows.path(view, data), written_at=data.written_at) as found:
                 sum(self._bring(target, found))
+        self._change(lambda book: book.reached(newest, data.last_at))
         return Pushed(view=view, rows=data.rows, online=True, quarantined=data.quarantined_rows)
 
     def erase(self, entity: str, keys: Mapping[str, Any]) -> Erasure:

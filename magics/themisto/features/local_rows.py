@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from themisto.features.expectations import rules_of
 from themisto.features.judging import REASON, judge, quarantine_file
 from themisto.features.latest import fits
 from themisto.features.models import FeatureView
+from themisto.features.quarantines import together
 from themisto.features.records import Quarantine, ViewData
 from themisto.features.rowfile import is_of, merge, write_parquet
 
@@ -62,8 +63,15 @@ class LocalRows:
 
     def push(self, book: Book, view: FeatureView, data: ViewData) -> None:
         """Rows on top of those that were pushed before."""
-        book.pushed[view.name] = view.version or 1, self._merged(view, [*self._pushed(book, view), data])
+        merged = self._merged(view, [*self._pushed(book, view), data])
+        apart = together(view, self._folder(view.name), merged.quarantined)
+        book.pushed[view.name] = view.version or 1, merged.model_copy(update={"quarantined": apart})
         self._show(book, view)
+
+    def forget(self, view: str, apart: Collection[str]) -> None:
+        """Remove quarantines of a view that are part of a later one: the book has them no more."""
+        for digest in apart:
+            (self._folder(view) / "quarantine" / f"{digest}.parquet").unlink(missing_ok=True)
 
     def judge(self, book: Book, view: FeatureView) -> None:
         """Each layer as the view expects it now. Raises Invalid as `judge` does."""

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from IPython.core.error import UsageError
+
 from themisto.errors import Invalid
 from themisto.features import display
 from themisto.features.bar import Bar
@@ -18,7 +20,10 @@ class FeaturesMagics(VerbMagics):
     """Features: what is known about whom, at which time."""
 
     def features(self, line: str, cell: str | None = None) -> Any:
-        return self.answer(_LINE if cell is None else _CELL, line, cell)
+        try:
+            return self.answer(_LINE if cell is None else _CELL, line, cell)
+        except KeyboardInterrupt:  # where something was under way, the service has said how it stands
+            raise UsageError("You stopped it. Nothing was changed.") from None
 
     def complete(self, name: str, words: Sequence[str]) -> Iterable[str]:
         return _complete(self, words)
@@ -106,42 +111,42 @@ _verbs = _LINE.add_subparsers(
 )
 _verbs.add_parser("list", help="all views and services").set_defaults(handler=_list)
 _parser = _verbs.add_parser("show", help="one view, whole")
-_parser.add_argument("view")
+_parser.add_argument("view", metavar="VIEW")
 _parser.set_defaults(handler=_show)
 _parser = _verbs.add_parser("apply", help="register entities, views (with their rows) and services")
 _parser.add_argument("variables", nargs="+", metavar="VAR")
 _parser.add_argument("--dry-run", action="store_true", help="only show what would change")
 _parser.set_defaults(handler=_apply)
 _parser = _verbs.add_parser("push", help="add events to a view, readable online at once")
-_parser.add_argument("view")
+_parser.add_argument("view", metavar="VIEW")
 _parser.add_argument("variable", metavar="VAR", help="a DataFrame with the view's columns")
 _parser.set_defaults(handler=_push)
 _parser = _verbs.add_parser("materialize", help="bring the newest rows online")
-_parser.add_argument("view")
+_parser.add_argument("view", metavar="VIEW")
 _parser.add_argument("--since", help="2013-06-01, 2013-06-01T12:00 or an age such as 7d (UTC)")
 _parser.add_argument("--until", help="as --since")
 _parser.add_argument("--full", action="store_true", help="all rows, not only those that changed")
 _parser.set_defaults(handler=_materialize)
 _parser = _verbs.add_parser("get", help="the newest features of one entity")
-_parser.add_argument("service")
+_parser.add_argument("service", metavar="SERVICE")
 _parser.add_argument("keys", nargs="+", metavar="KEY=VALUE")
 _parser.add_argument("--as-of", metavar="TIME", help="as they were then, from the offline store")
 _parser.add_argument("--last", type=int, metavar="N", help="the last N values instead of the newest one")
 _parser.add_argument("--only", metavar="FEATURE,…", help="only these features")
 _parser.set_defaults(handler=_get)
 _parser = _verbs.add_parser("erase", help="remove one entity, online and offline, for ever")
-_parser.add_argument("entity")
+_parser.add_argument("entity", metavar="ENTITY")
 _parser.add_argument("keys", nargs="+", metavar="KEY=VALUE")
 _parser.add_argument("--yes", action="store_true", help="there is no way back")
 _parser.set_defaults(handler=_erase)
 _verbs.add_parser("freshness", help="how far each view reaches").set_defaults(handler=_freshness)
 _parser = _verbs.add_parser("quarantine", help="rows that are not as their view expects, and why")
-_parser.add_argument("view")
+_parser.add_argument("view", metavar="VIEW")
 _parser.set_defaults(handler=_quarantine)
 _parser = _verbs.add_parser(
     "check", help="leakage, skew, freshness: what is wrong with a service and its training rows?"
 )
-_parser.add_argument("service")
+_parser.add_argument("service", metavar="SERVICE")
 _parser.add_argument("--against", metavar="VAR", help="a DataFrame: training rows, or fresh rows to compare")
 _parser.add_argument("--label", metavar="COLUMN", help="the column to be predicted: which features give it away?")
 _parser.add_argument("--at", metavar="COLUMN", help="the time of the rows; default: the views' own name for it")

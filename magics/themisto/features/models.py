@@ -16,7 +16,7 @@ from themisto.errors import Invalid
 from themisto.features.columns import DESCRIBED, SAID_OF_COLUMNS, Column, Feature, Tags, Text, asked_for, typed
 from themisto.features.dtypes import KEY_DTYPES, Dtype
 from themisto.features.expectations import Expect, check_columns
-from themisto.features.nouns import Noun, seconds
+from themisto.features.nouns import Noun, fields_of, listed, seconds
 from themisto.features.on_demand import OnDemand
 from themisto.features.topics import Topic, check_stream
 from themisto.features.transforms import Transform
@@ -141,7 +141,7 @@ class FeatureView(Noun):
         stream: str | Topic | Mapping[str, Any] | None = None,
         **said: Any,
     ) -> None:
-        whom = entity if isinstance(entity, Entity) else Entity(**entity)
+        whom = entity if isinstance(entity, Entity) else Entity(**fields_of(entity, f"FeatureView {name}"))
         asked = None if features is None else asked_for(features)
         if aggregates and asked is None:
             asked = [{"name": n} for n in dict.fromkeys(a.column for a in aggregates) if n != "*"]
@@ -279,7 +279,7 @@ class FeatureService(Noun):
         self,
         name: str,
         *,
-        features: Sequence[str | FeatureView],
+        features: Sequence[str | FeatureView] | str | FeatureView,
         on_demand: Sequence[OnDemand | Mapping[str, Any]] = (),
         on_missing: OnMissing = "refuse",
         defaults: Mapping[str, Any] | None = None,
@@ -289,7 +289,7 @@ class FeatureService(Noun):
     ) -> None:
         super().__init__(
             name=name,
-            features=tuple(f.name if isinstance(f, FeatureView) else f for f in features),
+            features=tuple(f.name if isinstance(f, FeatureView) else f for f in listed(features)),
             on_demand=tuple(on_demand),
             on_missing=on_missing,
             defaults=defaults or {},

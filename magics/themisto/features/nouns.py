@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from themisto.errors import Invalid
+from themisto.errors import Invalid, did_you_mean
 from themisto.types import Model, Sha256, utcnow
 
-__all__ = ["Noun", "moment", "seconds", "split_ref"]
+__all__ = ["Noun", "fields_of", "listed", "moment", "seconds", "split_ref"]
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -74,7 +76,7 @@ class Noun(Model):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise _told(type(self).__name__, error) from None
+            raise _told(type(self), error) from None
 
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # validation of JSON must not come here
 
@@ -87,8 +89,31 @@ class Noun(Model):
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _told(noun: str, error: ValidationError) -> Invalid:
-    first = error.errors()[0]
+def fields_of(entity: Any, of: str) -> dict[str, Any]:
+    """An entity's fields, as JSON has them. Raises Invalid for what is none, such as its name."""
+    if isinstance(entity, Mapping):
+        return dict(entity)
+    raise Invalid(f"{of}: {entity!r:.60} is no Entity.", "Make one: entity=themisto.Entity(NAME, keys=[COLUMN]).")
+
+
+def listed(given: Any) -> Any:
+    """One where several may be, as several: a text is a name, not its letters."""
+    return [given] if isinstance(given, str | Noun) else given
+
+
+_SAYS = {
+    "greater_than": "is {input}, and must be more than {gt}",
+    "greater_than_equal": "is {input}, and must be at least {ge}",
+    "less_than_equal": "is {input}, and may be at most {le}",
+    "too_short": "names nothing",
+    "too_long": "has {actual_length}, and may have {max_length}",
+    "missing": "is missing",
+}
+"""What is wrong with a field, by pydantic's name for it; its own words for the rest."""
+
+
+def _told(kind: type[Noun], error: ValidationError) -> Invalid:
+    first, noun = error.errors()[0], kind.__name__
     where = ".".join(str(part) for part in first["loc"]) or "definition"
     given = first["input"]
     if first["type"] == "string_pattern_mismatch":
@@ -96,4 +121,14 @@ def _told(noun: str, error: ValidationError) -> Invalid:
             f"{noun}: {where} '{str(given)[:60]}' is no identifier.",
             "Use lower-case letters, digits and '_', a letter first, at most 48 characters.",
         )
-    return Invalid(f"{noun}: {where}: {first['msg']}.", f"See help(themisto.{noun}).")
+    help_ = f"See help(themisto.{noun})."
+    if first["type"] == "extra_forbidden":
+        known = [name for name in inspect.signature(kind.__init__).parameters if name not in ("self", "said")]
+        return Invalid(f"{noun} has no '{where}'.", did_you_mean(where, {*known, *kind.model_fields}, help_))
+    says = _SAYS.get(first["type"])
+    if says is not None:
+        remedy = "Leave it out where there is no limit." if where.endswith("_s") else help_
+        told = {"input": given, **first.get("ctx", {})}
+        said = says.format(**{k: f"{v:.15g}" if isinstance(v, float) else v for k, v in told.items()})
+        return Invalid(f"{noun}: {where.removesuffix('_s')} {said}.", remedy)
+    return Invalid(f"{noun}: {where}: {first['msg']}.", help_)

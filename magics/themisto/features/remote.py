@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from themisto.features.records import (
     ViewData,
 )
 from themisto.features.registry import Watch, ignored
-from themisto.features.rowfile import digest_file, write_parquet
+from themisto.features.rowfile import check_whole, digest_file, write_parquet
 
 __all__ = ["RemoteRegistry"]
 
@@ -71,9 +71,12 @@ class RemoteRegistry:
         return ViewData.model_validate(self._send("PUT", f"features/views/{view.name}/data", path, data))
 
     def push(self, view: str, source: Any) -> Pushed:
+        newest = self.view(view).view
+        check_whole(newest, source)
         with tempfile.TemporaryDirectory() as folder:
-            path, data = write_parquet(self.view(view).view, source, Path(folder))
-            return Pushed.model_validate(self._send("POST", f"features/views/{view}/rows", path, data))
+            path, data = write_parquet(newest, source, Path(folder))
+            with _lost(f"Whether the rows of '{view}' arrived is not known; either all did or none.", _AGAIN):
+                return Pushed.model_validate(self._send("POST", f"features/views/{view}/rows", path, data))
 
     def erase(self, entity: str, keys: Mapping[str, Any]) -> Erasure:
         body = {"keys": dict(keys), "group": self._control.group}
@@ -84,7 +87,8 @@ class RemoteRegistry:
                 why = f" ({asked.message})" if asked.message else ""
                 raise Unavailable(f"Erasing takes over an hour{why}.", f"It goes on as erasure {asked.id}.")
             time.sleep(0.2)
-            asked = Erasure.model_validate(self._control.get(f"features/erasures/{asked.id}"))
+            with _lost(f"Erasure {asked.id} is on record and goes on when it is back.", _AGAIN):
+                asked = Erasure.model_validate(self._control.get(f"features/erasures/{asked.id}"))
         self._sweep(0)
         return asked
 
@@ -165,7 +169,8 @@ class RemoteRegistry:
                 raise Unavailable(f"Materializing '{view}' takes over an hour.", "It goes on; see %features freshness.")
             time.sleep(pause)
             pause = min(pause * 1.5, 1.0)
-            run = Materialization.model_validate(self._control.get(f"features/materializations/{run.id}"))
+            with _lost(f"Materializing '{view}' goes on when it is back.", _AGAIN):
+                run = Materialization.model_validate(self._control.get(f"features/materializations/{run.id}"))
             watch(run)
         if run.state == "failed":
             raise Failed(f"Materializing '{view}' failed: {run.message}", "Nothing is half-done: run it again.")
@@ -202,6 +207,18 @@ class RemoteRegistry:
     def _put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = self._control.request("PUT", path, params=self._group, json=body).json()
         return answer
+
+
+@contextmanager
+def _lost(state: str, remedy: str) -> Iterator[None]:
+    """A control plane that goes away in the middle: its error, and how things stand."""
+    try:
+        yield
+    except Unavailable as error:
+        raise type(error)(f"{error.detail} {state}", remedy) from error
+
+
+_AGAIN = "Run the same command again in a moment; doing it twice does no harm."
 
 
 def _columns(entities: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

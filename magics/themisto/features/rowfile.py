@@ -29,6 +29,7 @@ __all__ = [
     "MAX_KEY_BYTES",
     "MAX_TEXT_BYTES",
     "check_lengths",
+    "check_whole",
     "describe",
     "digest_file",
     "has_columns",
@@ -69,6 +70,19 @@ def write_parquet(view: FeatureView, source: Any, folder: Path) -> tuple[Path, V
         if view.windows is not None:
             check_events(con, view)
         return written(con, view, folder)
+
+
+def check_whole(view: FeatureView, source: Any) -> None:
+    """Raises Invalid for events without key or time: of a source they are left out, a push would lose them silently."""
+    names = [*(k.name for k in view.keys), *view.times]
+    table = as_table(source, names)
+    for name in names:
+        missing = table[name].null_count
+        if missing:
+            raise Invalid(
+                f"{missing:,} of {len(table):,} rows have no '{name}'; none was pushed.",
+                "Drop them, or say of whom and when they are.",
+            )
 
 
 def check_lengths(view: FeatureView, rows: pa.Table) -> None:

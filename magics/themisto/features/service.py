@@ -78,7 +78,8 @@ class Features:
         Raises Invalid for rows that do not fit; then none is kept.
         """
         name = view.name if isinstance(view, FeatureView) else view
-        with _told_if_stopped("Either all rows are there or none"):
+        state = "Either all rows are there or none" if self._control else "The rows may be there, and not yet online"
+        with _told_if_stopped(state):
             transform = self.registry.view(name).view.transform
             return self.registry.push(name, rows if transform is None else transform.rows(rows, view=name))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from themisto.errors import Invalid, NotFound
-from themisto.features.engine import Bounds, scratch, watched
+from themisto.features.engine import Bounds, connected, scratch, watched
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,20 +30,14 @@ _LOCKED: dict[str, Any] = {
     "allow_community_extensions": "false",
 }
 
-_SPILL = "max_temp_directory_size"
-
 
 def locked(*first: str, **settings: str) -> duckdb.DuckDBPyConnection:
     """A connection for SQL that a person wrote: it reaches nothing but what is registered with it, in UTC.
 
     first: statements of ours to begin with; what they set stays.
     """
-    import duckdb
-
-    con = duckdb.connect(":memory:", config=_LOCKED | settings)
-    if _SPILL in settings:  # DuckDB takes it with its configuration, and does not keep to it
-        con.execute(f"SET {_SPILL} = '{settings[_SPILL]}'")
-    for statement in ("SET TimeZone = 'UTC'", "SET explain_output = 'all'", *first, "SET lock_configuration = true"):
+    con = connected(_LOCKED | settings)
+    for statement in ("SET explain_output = 'all'", *first, "SET lock_configuration = true"):
         con.execute(statement)
     return con
 
@@ -81,11 +75,11 @@ def answer(
     with scratch(bounds) as folder, locked(**bounds.config(folder)) as con:
         try:
             statements = con.extract_statements(sql)
-            names = _names(sql) if len(statements) == 1 else set()
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise Invalid(f"{what} is not one SELECT.", "Write one statement that gives keys and time.")
+            names = _names(sql)
         except duckdb.Error as error:
             raise _invalid(error, what) from None
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise Invalid(f"{what} is not one SELECT.", "Write one statement that gives keys and time.")
         for name in sorted(names):
             con.register(name, _table(name, frames, source))
         try:
@@ -134,5 +128,5 @@ def _table(name: str, frames: Mapping[str, Any], source: Callable[[str], Any | N
 
 
 def _invalid(error: Exception, what: str) -> Invalid:
-    first = str(error).strip().splitlines()[0]
-    return Invalid(f"{what} does not run: {first}", "It sees the DataFrames it names and views, nothing else.")
+    first = str(error).strip().splitlines()[0].rstrip("!.")
+    return Invalid(f"{what} does not run: {first}.", "It sees the DataFrames it names and views, nothing else.")

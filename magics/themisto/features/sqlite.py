@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from themisto.errors import NotFound, Unavailable
+from themisto.errors import Conflict, NotFound, Unavailable
 from themisto.features.dtypes import Dtype
 from themisto.features.online import OnlineTable, Row
 
@@ -28,6 +28,8 @@ _TYPES: dict[Dtype, str] = {
     "timestamp": "INTEGER",
 }  # what is not named: TEXT
 _HOWS = 1000
+_OF_EVERY_TABLE = {"key_", "at_", "seq_", "until_"}
+_OWN_FILE = "Give the online store a file of its own."
 _AT_ONCE = 256  # keys in one statement
 _BATCH = 5000  # rows in one transaction: readers never wait, other writers wait milliseconds
 
@@ -63,11 +65,27 @@ class SqliteStore:
 
     def ensure(self, table: OnlineTable) -> None:
         columns = "".join(f', "{c.name}" {_TYPES.get(c.dtype, "TEXT")}' for c in table.columns)
-        with self._writing, _ours("written"):
+        with self._changing():
             self._writer.execute(
                 f'CREATE TABLE IF NOT EXISTS "{table.name}" (key_ TEXT NOT NULL, at_ INTEGER NOT NULL, '
                 f"seq_ INTEGER NOT NULL, until_ INTEGER{columns}, PRIMARY KEY (key_, at_)) WITHOUT ROWID"
             )
+            self._fit(table)
+
+    def _fit(self, table: OnlineTable) -> None:
+        """Add to a table what it lacks. Raises Conflict where it is another's, or a column has another type."""
+        there = {name: kind for _, name, kind, *_ in self._writer.execute(f'PRAGMA table_info("{table.name}")')}
+        if not there.keys() >= _OF_EVERY_TABLE:
+            raise Conflict(f"The online store has a table {table.name} that is not ours.", _OWN_FILE)
+        for column in table.columns:
+            kind = _TYPES.get(column.dtype, "TEXT")
+            if column.name not in there:
+                self._writer.execute(f'ALTER TABLE "{table.name}" ADD "{column.name}" {kind}')
+            elif there[column.name] != kind:
+                raise Conflict(
+                    f"'{column.name}' of {table.name} is {there[column.name]} in the online store, not {kind}.",
+                    "A feature that changes its type makes a new version of its view: %features apply.",
+                )
 
     def prepare(self, table: OnlineTable) -> None:
         """Nothing to do: a file is open."""
@@ -89,21 +107,28 @@ class SqliteStore:
         count, source = 0, iter(rows)
         while batch := list(islice(source, _BATCH)):
             held = [(*encoded(row), None if ttl is None else row[1] + round(ttl * 1e6)) for row in batch]
-            with self._writing, _ours("written"):
-                self._writer.execute("BEGIN IMMEDIATE")
-                try:
-                    self._writer.executemany(insert, held)
-                    keys = {row[0] for row in batch}
-                    self._writer.executemany(trim, [(key,) for key in keys])
-                    if ttl is not None:
-                        now = time.time_ns() // 1000
-                        self._writer.executemany(expire, [(key, now) for key in keys])
-                except BaseException:
-                    self._writer.execute("ROLLBACK")
-                    raise
-                self._writer.execute("COMMIT")
+            with self._changing():
+                self._writer.executemany(insert, held)
+                keys = {row[0] for row in batch}
+                self._writer.executemany(trim, [(key,) for key in keys])
+                if ttl is not None:
+                    now = time.time_ns() // 1000
+                    self._writer.executemany(expire, [(key, now) for key in keys])
             count += len(batch)
         return count
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One transaction: all of it is there afterwards, or nothing."""
+        with self._writing, _ours("written"):
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:  # a full disk ends it by itself
+                    self._writer.execute("ROLLBACK")
+                raise
 
     def read(self, table: OnlineTable, keys: Sequence[str]) -> list[Row | None]:
         how = self._how(table)
@@ -115,7 +140,7 @@ class SqliteStore:
                     return [how.decoded(rows[0]) if rows else None]
                 if table.online.keep == 1:  # one statement: each takes the file's lock anew
                     return self._newest(how, keys, now)
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             raise _told(error, "read") from error
         return [rows[0] if rows else None for rows in self.history(table, keys, 1)]
 
@@ -147,7 +172,7 @@ class SqliteStore:
                             found[key] = self._cursor.execute(how.of_one, (key, now, count)).fetchall()
                 finally:
                     self._cursor.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             raise _told(error, "read") from error
         if how.decoded.places:
             found = {key: [how.decoded(row) for row in rows] for key, rows in found.items()}
@@ -163,7 +188,7 @@ class SqliteStore:
         return known
 
     def erase(self, table: OnlineTable, keys: Sequence[str]) -> None:
-        with self._writing, _ours("written"):
+        with self._changing():
             self._writer.executemany(
                 f'DELETE FROM "{table.name}" WHERE key_ = ?',  # noqa: S608 - identifiers by whitelist
                 [(key,) for key in keys],
@@ -225,11 +250,25 @@ _DECODE: dict[Dtype, Callable[[Any], Any]] = {"bool": bool, "decimal": Decimal, 
 def _ours(what: str) -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         raise _told(error, what) from error
 
 
-def _told(error: sqlite3.OperationalError, what: str) -> NotFound | Unavailable:
-    if "no such table" in str(error):
+_REMEDIES = {
+    "locked": "Another process holds it; try again in a moment.",
+    "readonly": "Let this user write to it and to its folder.",
+    "unable to open": "Let this user read and write it and its folder.",
+    "full": "Free some space on its disk; then materialize again.",
+    "disk i/o": "See that its disk has room and is well; then materialize again.",
+    "not a database": "The file is another program's: give the online store one of its own.",
+    "malformed": "It is damaged: remove it, then %features materialize VIEW --full brings all rows back.",
+}
+"""What to do, by a word of SQLite's own message."""
+
+
+def _told(error: sqlite3.DatabaseError, what: str) -> NotFound | Unavailable:
+    said = str(error)
+    if "no such table" in said:
         return NotFound("This view has no online rows yet.", "Run %features materialize VIEW.")
-    return Unavailable(f"The online store cannot be {what}: {error}.", "Try again in a moment.")
+    remedies = [remedy for word, remedy in _REMEDIES.items() if word in said.lower()]
+    return Unavailable(f"The online store cannot be {what}: {said}.", next(iter(remedies), "Try again in a moment."))

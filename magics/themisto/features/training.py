@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from themisto.errors import Invalid
+from themisto.errors import Invalid, NotFound, Unavailable
 from themisto.features.engine import Bounds, Told, scratch
 from themisto.features.records import RegisteredView, ServiceSpec
 from themisto.features.registry import Registry
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Joined", "Training", "still_there"]
+
+_TRIES = 5
 
 
 class Joined(NamedTuple):
@@ -49,18 +51,38 @@ class Training:
         from themisto.features.join import point_in_time, time_column
 
         spec = self.registry.service(service)
-        views = {name: self.registry.view(name) for name in spec.views}
-        definitions = {name: registered.view for name, registered in views.items()}
-        files = {name: self.registry.file(registered) for name, registered in views.items()}
-        still_there(spec, views)
         target = None if to is None else Path(to)
         with scratch(self._bounds) as folder:
+            held = {name: self._held(name, folder) for name in spec.views}
+            views = {name: view for name, (view, _) in held.items()}
+            files = {name: path for name, (_, path) in held.items()}
+            definitions = {name: registered.view for name, registered in views.items()}
+            still_there(spec, views)
             spine = entities.collect() if type(entities).__name__ == "LazyFrame" else entities
             if isinstance(entities, str) and not is_path(entities):
                 spine = self._selected(entities, frames, None if target is None else folder / "selected.parquet")
             at = at or time_column(spine, {name: view.at for name, view in definitions.items()})
             how: dict[str, Any] = {"known": known, "bounds": self._bounds, "told": told, "to": target}
             return Joined(point_in_time(spine, at, spec, files, definitions, **how), spec, at)
+
+    def _held(self, name: str, folder: Path) -> tuple[RegisteredView, Path]:
+        """A view and its rows, by a name of our own: an erasure elsewhere may remove them from this home meanwhile."""
+        own = folder / f"rows-{name}.parquet"
+        for _ in range(_TRIES):
+            view = self.registry.view(name)
+            try:
+                path = self.registry.file(view)
+                own.hardlink_to(path)
+            except FileNotFoundError:  # removed just now: what is left of them is downloaded
+                continue
+            except NotFound:
+                if self.registry.view(name).data == view.data:
+                    raise
+            except OSError:  # another disk
+                return view, path
+            else:
+                return view, own
+        raise Unavailable(f"The rows of '{name}' are removed as fast as they come.", "Try again in a moment.")
 
     def query(self, sql: str, frames: Mapping[str, Any]) -> pd.DataFrame:
         return query(sql, frames, self._rows_of, bounds=self._bounds)

@@ -58,17 +58,23 @@ class _Line:
         return f"SELECT n_, {answers} FROM ({line}) WINDOW {named} QUALIFY n_ IS NOT NULL"  # noqa: S608
 
     def joined(self) -> str:
-        """By a join on the key, for what was known at the time; it looks at each event of each longest window."""
-        first = ", ".join(f"{self._end(w)} - {w.length_us}" for w in self.asked)
+        """By a join on the key, for what was known at the time; it looks at each event of each longest window.
+
+        Time is cut into cells as long as that, so that it does not look at a key's events of all times.
+        """
+        first = f"least({', '.join(f'{self._end(w)} - {w.length_us}' for w in self.asked)})"
         on = " AND ".join(f"e.{k} = v.{k}" for k in self.place.values())
+        cell = max(w.length_us + w.step_us for w in self.asked)
         answers = ", ".join(
             f"{_answer(w, f'FILTER (WHERE v.b >= {self._end(w)} - {w.length_us} AND v.b < {self._end(w)})', 'v.')} "
             f"AS {quoted(w.name)}"
             for w in self.asked
         )
         return (
-            f"SELECT e.n_, {answers} FROM (SELECT *, epoch_us(at_) AS us FROM entities_ WHERE {self._complete()}) e "  # noqa: S608
-            f"LEFT JOIN ({self._events()}) v ON {on} AND v.known_ <= e.at_ AND v.b >= least({first}) AND v.b <= e.us "
+            f"SELECT e.n_, {answers} FROM (SELECT *, unnest(range({_cell(first, cell)}, us + 1, {cell})) AS cell "  # noqa: S608
+            f"FROM (SELECT *, epoch_us(at_) AS us FROM entities_ WHERE {self._complete()}) e) e "
+            f"LEFT JOIN (SELECT *, {_cell('b', cell)} AS cell FROM ({self._events()})) v "
+            f"ON {on} AND e.cell = v.cell AND v.known_ <= e.at_ AND v.b >= {first} AND v.b <= e.us "
             "GROUP BY e.n_"
         )
 
@@ -110,6 +116,11 @@ class _Line:
 
     def _end(self, window: Window) -> str:
         return f"(e.us - (e.us % {window.step_us} + {window.step_us}) % {window.step_us})"
+
+
+def _cell(us: str, length_us: int) -> str:
+    """The beginning of the cell that a time is in."""
+    return f"({us}) - (({us}) % {length_us} + {length_us}) % {length_us}"
 
 
 def _input(window: Window) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 from tests.fakes.hub_identity import HubIdentity
+from tests.fakes.s3 import S3
+from tests.integration.features.cassandra.node import CassandraNode
 from tests.integration.features.late import RELEASE, ROWS, SIGNATURE, model
 
 import themisto
@@ -40,11 +43,12 @@ INFER_KEY = "key-of-the-inference-api"
 class Bench:
     """Everything of one module's tests."""
 
-    def __init__(self, state: Path, port: int) -> None:
+    def __init__(self, state: Path, port: int, **settings: str) -> None:
         self.state = state
         (state / "control").mkdir(mode=0o700)
         self.hub = HubIdentity().start()
-        self.settings = Deployment(state=state, port=port)
+        self.settings = Deployment(state=state, port=port, **settings)
+        self.s3: S3 | None = None
         self.keys = Keys(features=SecretStr(KEY), triton_infer_dev=SecretStr(INFER_KEY))
         self.control: Control
         self._server: uvicorn.Server | None = None
@@ -72,6 +76,8 @@ class Bench:
             "THEMISTO_KEY_FEATURES": KEY,
             "THEMISTO_KEY_TRITON_INFER_DEV": INFER_KEY,
         }
+        if self.settings.online_store:
+            environment["THEMISTO_ONLINE_STORE"] = self.settings.online_store
         command = "import sys; from themisto_hub.gateway.transformer import main; sys.exit(main())"
         self.transformer = subprocess.Popen([sys.executable, "-c", command], env=environment, start_new_session=True)
         wait_until(lambda: answers(f"{self.url}/healthz"), "the transformer")
@@ -80,6 +86,17 @@ class Bench:
         if self.transformer is not None:
             os.killpg(self.transformer.pid, number)
             self.transformer.wait(30)
+
+    def stored(self, group: str, view: str) -> Path:
+        """A folder with the files of a view, as the offline store has them."""
+        if self.s3 is None:
+            return self.control.features.rows.folder(group, view)
+        folder, prefix = Path(tempfile.mkdtemp(dir=self.state)), f"of/views/{group}/{view}/"
+        for key in self.s3.keys("rows", prefix):
+            file = folder / key.removeprefix(prefix)
+            file.parent.mkdir(exist_ok=True)
+            self.s3.client.download_file("rows", key, str(file))
+        return folder
 
     @property
     def url(self) -> str:
@@ -110,6 +127,20 @@ class Bench:
         return Features(plane._settings, plane)
 
 
+@pytest.fixture(scope="package")
+def cassandra_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Cassandra of this package's tests, or the one that was named."""
+    pytest.importorskip("cassandra")
+    given = os.environ.get("THEMISTO_TEST_CASSANDRA", "")
+    if not given:
+        pytest.skip("THEMISTO_TEST_CASSANDRA is not set: a URL, or 'start'")
+    if given != "start":
+        yield given
+        return
+    with CassandraNode(tmp_path_factory.mktemp("cassandra")) as url:
+        yield url
+
+
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory, free_base: Callable[[], int]) -> Iterator[Bench]:
     bench = Bench(tmp_path_factory.mktemp("state"), free_base())
@@ -119,6 +150,50 @@ def bench(tmp_path_factory: pytest.TempPathFactory, free_base: Callable[[], int]
     bench.stop_transformer()
     bench.stop_control()
     bench.hub.stop()
+
+
+@pytest.fixture(scope="package")
+def s3(free_base: Callable[[], int]) -> Iterator[S3]:
+    """An S3 with the bucket `rows`, for whoever has the credentials in this environment."""
+    server = S3(free_base()).start()
+    server.client.create_bucket(Bucket="rows")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "ACCESS_KEY_ID": "key",
+            "SECRET_ACCESS_KEY": "secret",
+            "EC2_METADATA_DISABLED": "true",
+        }.items():
+            patch.setenv(f"AWS_{name}", value)
+        yield server
+    server.stop()
+
+
+@pytest.fixture(scope="package")
+def on_s3(s3: S3, tmp_path_factory: pytest.TempPathFactory, free_base: Callable[[], int]) -> Iterator[Bench]:
+    """A bench whose rows are on S3."""
+    url = f"s3://rows/of/views?endpoint={s3.url}&timeout_s=60"
+    bench = Bench(tmp_path_factory.mktemp("on-s3"), free_base(), offline_store=url)
+    bench.s3 = s3
+    bench.start_control()
+    bench.start_transformer()
+    yield bench
+    bench.stop_transformer()
+    bench.stop_control()
+    bench.hub.stop()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def either(request: pytest.FixtureRequest) -> Bench:
+    """A bench, wherever its rows are."""
+    found: Bench = request.getfixturevalue("on_s3" if request.param == "s3" else "bench")
+    return found
+
+
+def workbench(request: pytest.FixtureRequest) -> Features:
+    """What of a parametrised fixture is on a workbench: the features of a group of the test's own."""
+    bench = request.getfixturevalue("on_s3" if request.param == "s3" else "bench")
+    group = request.node.name.split("[")[0].replace("_", "-")[:40]
+    return bench.features(f"of-{group}"[:40], [group])
 
 
 @pytest.fixture(scope="module")

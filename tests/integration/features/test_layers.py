@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 import pytest
-from tests.integration.features.conftest import Bench, wait_until
+from tests.integration.features.conftest import Bench, wait_until, workbench
 
 import themisto
 from themisto.errors import Invalid
@@ -40,21 +41,21 @@ APPLIED = rows(("a", "2024-01-01", 37.0), ("a", "2024-01-02", HOT), ("b", "2024-
 PUSHED = rows(("b", "2024-01-03", HOT), ("c", "2024-01-03", 38.0))
 
 
-@pytest.fixture(params=["local", "workbench"])
+@pytest.fixture(params=["local", "workbench", "s3"])
 def features(request: pytest.FixtureRequest, tmp_path: Path) -> Features:
     if request.param == "local":
         return Features(Settings(url=None, home=tmp_path), None)
-    group = request.node.name.split("[")[0].replace("_", "-")[:40]
-    return request.getfixturevalue("bench").features(f"of-{group}"[:40], [group])
+    return workbench(request)
 
 
 @pytest.fixture
-def files(features: Features, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The folder with all files of the view."""
-    if features._control is None:
-        return tmp_path / "features" / "offline" / "body"
-    bench: Bench = request.getfixturevalue("bench")
-    return bench.control.features.rows.folder(features._control.group, "body")
+def stored(features: Features, request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Path]:
+    """A folder with all files of the view, as they are by then."""
+    plane = features._control
+    if plane is None:
+        return lambda: tmp_path / "features" / "offline" / "body"
+    bench: Bench = request.getfixturevalue("on_s3" if "s3" in request.node.name else "bench")
+    return lambda: bench.stored(plane.group, "body")
 
 
 def known(found: pd.Series[float]) -> list[float | None]:
@@ -90,6 +91,23 @@ def test_what_is_wrong_of_a_push_is_kept_apart_and_stays_there(features: Feature
     assert apart(features) == [("b", HOT)], "rows that the view no longer comes with are in no quarantine"
     features.materialize("body")
     assert online(features) == offline(features) == [37.0, 36.0, 38.0]
+
+
+def test_bad_rows_of_many_pushes_are_one_file(features: Features, files: Path) -> None:
+    features.apply(body(APPLIED, MILD), SERVICE)
+    for n in range(4):
+        bad = rows(("a", f"2024-01-0{n + 3}", HOT), ("b", "2024-01-04", HOT), ("c", f"2024-01-0{n + 3}", 38.0))
+        assert features.push("body", bad).quarantined == 2
+    expected = [("a", HOT)] * 5 + [("b", HOT)]
+    wait_until(lambda: apart(features) == expected, "the merge")
+    (whole, before) = features.show("body").data.quarantined
+    assert (before.cleared, before.rows, whole.cleared, whole.rows) == (False, 1, True, 5)
+    assert dict(whole.reasons) == {COLD: 5}
+    wait_until(lambda: len(list(files.rglob("quarantine/*.parquet"))) == 2, "the files")
+    features.apply(body(APPLIED))
+    features.materialize("body")
+    assert online(features) == [HOT, HOT, 38.0]
+    wait_until(lambda: apart(features) == [], "the merge")
 
 
 def test_a_push_of_which_nothing_is_right_is_refused(features: Features) -> None:
@@ -150,7 +168,7 @@ def test_pushes_of_a_view_without_a_source_are_judged_again(features: Features) 
     assert online(features) == offline(features) == [None, None, 38.0]
 
 
-def test_who_is_erased_is_in_no_quarantine_either(features: Features, files: Path) -> None:
+def test_who_is_erased_is_in_no_quarantine_either(features: Features, stored: Callable[[], Path]) -> None:
     features.apply(body(APPLIED, MILD), SERVICE)
     features.push("body", pd.concat([PUSHED, rows(("a", "2024-01-03", HOT))]))
     wait_until(lambda: len(apart(features)) == 3, "the merge")
@@ -158,6 +176,7 @@ def test_who_is_erased_is_in_no_quarantine_either(features: Features, files: Pat
     assert apart(features) == [("b", HOT)]
     (left,) = features.show("body").data.quarantined
     assert (left.rows, left.reasons) == (1, {COLD: 1})
+    files = stored()
     kept = [path for path in files.rglob("*") if path.is_file()]
     assert [path.stem for path in kept if path.parent != files] == [left.sha256], "no file is there for nothing"
     for path in kept:

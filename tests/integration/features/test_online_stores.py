@@ -14,27 +14,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tests.integration.features.cassandra.node import CassandraNode
 
 from themisto.errors import Invalid, NotFound
 from themisto.features.models import Column, Online
 from themisto.features.online import OnlineStore, OnlineTable, encode_key, open_store, table_name
 from themisto.features.tiles import Applied, Tiles
 from themisto.features.windows import Aggregate, Windows
-
-
-@pytest.fixture(scope="module")
-def cassandra_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("cassandra")
-    given = os.environ.get("THEMISTO_TEST_CASSANDRA", "")
-    if not given:
-        pytest.skip("THEMISTO_TEST_CASSANDRA is not set: a URL, or 'start'")
-    if given != "start":
-        yield given
-        return
-    with CassandraNode(tmp_path_factory.mktemp("cassandra")) as url:
-        yield url
-
 
 STORES = ["sqlite", "cassandra", *([os.environ["THEMISTO_TEST_STORE"]] if "THEMISTO_TEST_STORE" in os.environ else [])]
 

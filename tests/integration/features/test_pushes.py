@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from sqlalchemy import select
-from tests.integration.features.conftest import Bench, wait_until
+from tests.integration.features.conftest import Bench, wait_until, workbench
 
 import themisto
 from themisto.errors import Invalid, NotFound, Refused
+from themisto.features import display
 from themisto.features.service import Features
 from themisto.settings import Settings
 from themisto_hub.control.features.tables import DataRow, PushRow
@@ -34,12 +36,11 @@ def view(source: pd.DataFrame | None, **more) -> themisto.FeatureView:
     return themisto.FeatureView("accounts", entity=CUSTOMER, at="at", source=source, features=features, **more)
 
 
-@pytest.fixture(params=["local", "workbench"])
+@pytest.fixture(params=["local", "workbench", "s3"])
 def features(request: pytest.FixtureRequest, tmp_path: Path) -> Features:
     if request.param == "local":
         return Features(Settings(url=None, home=tmp_path), None)
-    group = request.node.name.split("[")[0].replace("_", "-")[:40]
-    return request.getfixturevalue("bench").features(f"of-{group}"[:40], [group])
+    return workbench(request)
 
 
 def balances(features: Features, *moments: str) -> list[float | None]:
@@ -60,6 +61,27 @@ def test_a_push_is_read_at_once_and_part_of_the_past_soon(features: Features) ->
     assert (pushed.rows, pushed.online) == (1, True)
     assert features.get("scoring", who=["a", "b"])["balance"].tolist() == [3.0, 5.0]
     wait_until(lambda: balances(features, "2024-01-02", "2024-01-04") == [1.0, 3.0], "the merge")
+
+
+def test_a_view_that_is_only_pushed_to_says_how_far_it_is_online(features: Features) -> None:
+    apply(features, None)
+    assert features.freshness()[0].online_to is None
+
+    def reaches(day: str) -> bool:
+        return features.freshness()[0].online_to == pd.Timestamp(day, tz="UTC")
+
+    features.push("accounts", rows(("a", "2024-01-03", 3.0)))
+    assert reaches("2024-01-03")
+    features.push("accounts", rows(("a", "2024-01-02", 2.0)))
+    assert reaches("2024-01-03")
+    wait_until(lambda: balances(features, "2024-01-02", "2024-01-04") == [2.0, 3.0], "the merge")
+    assert reaches("2024-01-03")
+    shown = repr(display.freshness(features.freshness()))
+    assert re.search(r"2024-01-03 00:00:00\+00:00 +2024-01-03 00:00:00\+00:00 +— +—", shown), shown
+    features.apply(view(rows(("a", "2024-01-05", 5.0))))
+    assert reaches("2024-01-03")
+    features.materialize("accounts")
+    assert reaches("2024-01-05")
 
 
 def test_a_late_push_changes_the_past_and_not_the_present(features: Features) -> None:
@@ -148,16 +170,16 @@ def test_a_push_waits_for_an_online_store_that_is_down(bench: Bench) -> None:
     wait_until(lambda: features.get("scoring", who="a")["balance"].tolist() == [3.0], "the rows online")
 
 
-def test_files_that_nothing_was_made_of_do_not_pile_up(bench: Bench) -> None:
-    features = bench.features("busy", ["busy"])
+def test_files_that_nothing_was_made_of_do_not_pile_up(either: Bench) -> None:
+    features = either.features("busy", ["busy"])
     apply(features, rows(("a", "2024-01-01", 1.0)))
     balances(features, "2024-01-01")  # this file was handed out: it stays
     first = features.show("accounts").data.sha256
     for day in range(2, 8):
         features.push("accounts", rows(("a", f"2024-01-0{day}", float(day))))
-        bench.control.features.layers.merge("busy", "accounts")
-    folder = bench.control.features.rows.path("busy", "accounts", "").parent
-    with bench.control.db.read() as session:
+        either.control.features.layers.merge("busy", "accounts")
+    folder = either.stored("busy", "accounts")
+    with either.control.db.read() as session:
         assert session.scalars(select(PushRow).where(PushRow.group_name == "busy")).all() == []
         kept = {row.sha256 for row in session.scalars(select(DataRow).where(DataRow.group_name == "busy"))}
     assert {path.stem for path in folder.glob("*.parquet")} == kept

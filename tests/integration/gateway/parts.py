@@ -19,10 +19,11 @@ import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from pydantic import SecretStr
+from tests.integration.gateway.reading import read
 
 from themisto.serving.models import Column, ServingConfig, Signature
 from themisto_hub.gateway.fallback import StandIn
-from themisto_hub.gateway.log import FOLDER, read
+from themisto_hub.gateway.log import FOLDER
 from themisto_hub.gateway.routes import Route, RouteTable, Target, write
 from themisto_hub.model_server import repository
 from themisto_hub.model_server.client import TritonClient

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tritonclient.grpc
 from tests.integration.gateway.parts import INFER_KEY, Gateway, wait_until
+from tests.integration.gateway.reading import read
 
-from themisto_hub.gateway.log import FOLDER, read
+from themisto_hub.gateway.log import FOLDER
 from themisto_hub.model_server.infer_key import INFER_HEADER, INFER_METADATA
 
 

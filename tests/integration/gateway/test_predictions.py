@@ -9,8 +9,9 @@ import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 from tests.integration.gateway.parts import wait_until
+from tests.integration.gateway.reading import read
 
-from themisto_hub.gateway.log import FOLDER, Tail, read
+from themisto_hub.gateway.log import FOLDER, Tail
 
 
 def logged(gateway, caller: str, limit: int = 1000):

@@ -20,8 +20,9 @@ import pytest
 from tests.fakes.hub_identity import HubIdentity
 from tests.fakes.otlp import Collector, Span
 from tests.integration.control_serving.conftest import process, wait_until
+from tests.integration.gateway.reading import read
 
-from themisto_hub.gateway.log import FOLDER, read
+from themisto_hub.gateway.log import FOLDER
 from themisto_hub.settings import Deployment
 
 ROOT = Path(__file__).parents[3]

@@ -1,4 +1,4 @@
-"""What the doctor says of events: how many wait, what was given up and why, and never where to."""
+"""What the doctor says: of events how many wait, what was given up and why, never where to; of rows their store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from themisto.types import new_ulid, utcnow
 from themisto_hub.control.db import Database
 from themisto_hub.control.outbox.tables import DeliveryRow
-from themisto_hub.doctor import _events
+from themisto_hub.doctor import _events, _offline
 from themisto_hub.settings import Deployment
 
 SECRET = "whsec_" + base64.b64encode(b"x" * 32).decode()
@@ -77,3 +77,22 @@ def test_without_the_control_planes_tables_it_says_so(settings):
     settings.folder("control").mkdir()
     Database(settings.database_url).engine.connect().close()
     assert _events(settings)[0] == "cannot be looked at: the database does not answer"
+
+
+def test_a_folder_of_rows_is_well(tmp_path):
+    assert _offline(Deployment(state=tmp_path)) == (f"file://{tmp_path}/control/offline", True)
+
+
+def test_a_bucket_that_does_not_answer_is_told(tmp_path, monkeypatch, free_base):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+    url = f"http://127.0.0.1:{free_base()}"
+    said, well = _offline(Deployment(state=tmp_path, offline_store=f"s3://rows?endpoint={url}"))
+    assert (said, well) == (f"S3 at {url} does not answer. Nothing was changed; try again later.", False)
+
+
+def test_a_url_that_is_none_is_told(tmp_path):
+    said, well = _offline(Deployment(state=tmp_path, offline_store="s3://key:very-secret@rows"))
+    assert not well
+    assert said.startswith("THEMISTO_OFFLINE_STORE holds a name or a password.")
+    assert "very-secret" not in said

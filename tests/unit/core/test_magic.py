@@ -31,9 +31,35 @@ def test_value_may_hold_an_equals_sign():
     assert key_values(["q=a=b"]) == {"q": "a=b"}
 
 
-def test_wrong_option_is_a_usage_error_with_the_usage():
-    with pytest.raises(UsageError, match="usage: %x"):
-        LineParser("%x").parse_line("--nope")
+def verbs():
+    parser = LineParser("%x")
+    push = parser.add_subparsers(required=True, metavar="push | list").add_parser("push")
+    push.add_argument("view", metavar="VIEW")
+    push.add_argument("--fast", action="store_true")
+    push.add_argument("--as")
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("", r"%x needs a verb\. Write %x push \| list"),
+        ("push", r"%x push needs VIEW\. Write %x push \[--fast\]"),
+        ("psh", r"%x knows no 'psh'\. Did you mean push\?"),
+        ("push --fst", r"%x push has no option --fst\. Did you mean --fast\?"),
+        ("push v --nope=1", r"%x push has no option --nope\. Write %x push"),
+        ("push v w", r"%x push takes no 'w'\. Write %x push"),
+        ("push v --as", r"%x push: argument --as: expected one argument\. Write"),
+    ],
+)
+def test_a_line_that_is_wrong_is_told_by_the_verb_it_was_said_to(line, says):
+    with pytest.raises(UsageError, match=says):
+        verbs().parse_line(line)
+
+
+def test_options_may_be_shortened_and_words_after_two_dashes_are_none():
+    assert verbs().parse_line("push v --fa").fast
+    assert verbs().parse_line("push -- --fst").view == "--fst"
 
 
 def test_unclosed_quote_is_a_usage_error():

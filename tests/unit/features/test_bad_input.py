@@ -73,11 +73,59 @@ PUSHED = {
 @pytest.mark.parametrize("way", ["push", "apply"])
 def test_rows_that_do_not_fit_are_told_and_none_is_kept(applied: Features, weather, rows, says, way) -> None:
     before = applied.show("weather").data
-    with pytest.raises(Invalid, match=says):
+    with pytest.raises(Invalid, match=says) as told:
         applied.push("weather", rows) if way == "push" else applied.registry.put_rows(weather.with_version(1), rows)
+    assert told.value.remedy
     assert applied.show("weather").data == before
     folder = applied.registry._rows._folder("weather")
     assert [p.stem for p in folder.iterdir()] == [before.sha256]
+
+
+HOLES = {
+    "an event without time": ("time_hour", pd.to_datetime([None, "2013-01-02"], utc=True)),
+    "an event of nobody": ("origin", [None, "JFK"]),
+}
+
+
+@pytest.mark.parametrize(("column", "values"), HOLES.values(), ids=HOLES)
+def test_a_push_with_holes_is_refused_and_a_source_is_taken_without_them(applied, weather, column, values) -> None:
+    rows = pd.concat([event(), event()]).assign(**{column: values})
+    before = applied.show("weather").data
+    with pytest.raises(Invalid, match=f"1 of 2 rows have no '{column}'; none was pushed") as told:
+        applied.push("weather", rows)
+    assert told.value.remedy == "Drop them, or say of whom and when they are."
+    assert applied.show("weather").data == before
+    assert applied.registry.put_rows(weather.with_version(1), rows).rows == 1
+
+
+DEFINED = {
+    "a name that is none": (lambda e, r: view(e, r, name="Weather"), "name 'Weather' is no identifier", "lower-case"),
+    "an entity's name": (lambda e, r: view("airport", r), "'airport' is no Entity", "themisto.Entity"),
+    "an option that is none": (lambda e, r: view(e, r, tl="3h"), "FeatureView has no 'tl'", "Did you mean ttl"),
+    "a ttl that is none": (lambda e, r: view(e, r, ttl="3 parsecs"), "'3 parsecs' is no duration", "3h, 7d"),
+    "a ttl of nothing": (lambda e, r: view(e, r, ttl=0), "ttl is 0, and must be more than 0", "no limit"),
+    "a time that is not there": (lambda e, r: view(e, r, at="time"), "no column time", "It has origin"),
+    "a file that is not there": (lambda e, r: view(e, "none.parquet"), "no file 'none.parquet'", "path"),
+    "no source": (lambda e, r: view(e, [1, 2]), "A list is no source", "DataFrame"),
+    "no features": (lambda e, r: service(), "features names nothing", "help"),
+    "no keys": (lambda e, r: themisto.Entity("airport", keys=[]), "keys names nothing", "help"),
+    "half a reference": (lambda e, r: service("weather:"), "'weather:' is no identifier", "lower-case"),
+}
+
+
+def view(entity, rows, *, name="weather", at="time_hour", **more) -> themisto.FeatureView:
+    return themisto.FeatureView(name, entity=entity, at=at, source=rows, **more)
+
+
+@pytest.mark.parametrize(("define", "says", "remedy"), DEFINED.values(), ids=DEFINED)
+def test_a_definition_that_is_none_is_told_with_what_to_do(airport, weather_rows, define, says, remedy) -> None:
+    with pytest.raises((Invalid, NotFound), match=says) as told:
+        define(airport, weather_rows)
+    assert remedy in told.value.remedy
+
+
+def test_one_feature_of_a_service_needs_no_list() -> None:
+    assert themisto.FeatureService("s", features="weather").features == ("weather",)
 
 
 def test_text_as_long_as_it_may_be_is_taken(applied: Features) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 from IPython.core.error import UsageError
@@ -101,13 +103,97 @@ def test_quarantine_is_a_frame(magics: FeaturesMagics) -> None:
         ("apply wether", "Did you mean weather"),
         ("get delay origin", "KEY=VALUE"),
         ("dance", "knows no"),
-        ("", "required"),
+        ("", "needs a verb. Write %features list | show"),
+        ("materialise weather", "knows no 'materialise'. Did you mean materialize"),
+        ("pus weather flights", "knows no 'pus'. Did you mean push"),
+        ("push weather", "%features push needs VAR. Write %features push VIEW VAR"),
+        ("push weather flights --nw", "%features push has no option --nw. Write %features push VIEW VAR"),
+        ("push weather flihgts", "There is no variable 'flihgts' in this notebook. Did you mean flights"),
+        ("apply weather --dryrun", "%features apply has no option --dryrun. Did you mean --dry-run"),
+        ("check delay --againts flights", "%features check has no option --againts. Did you mean --against"),
+        ("list all", "%features list takes no 'all'. Write %features list"),
+        ("apply flights", "A DataFrame cannot be applied. Apply an Entity"),
+        ("materialize weather --since yesterday", "'yesterday' is no time. Write 2013-06-01"),
+        ("get delay orgin=JFK", "delay@1 is read by origin. Give origin="),
+        ("get delay origin=JFK --only tmp", "delay@1 has no feature 'tmp'. Did you mean temp"),
+        ("get delay origin=JFK --last 0", "Ask for at least one"),
+        ("get delay@x origin=JFK", "'delay@x' is not NAME@VERSION"),
+        ("erase airport origin=JFK", "Nothing was erased: there is no way back. Say that you mean it: --yes"),
     ],
 )
 def test_mistakes_are_one_sentence(magics: FeaturesMagics, line: str, says: str) -> None:
     magics.features("apply weather delay")
-    with pytest.raises(UsageError, match=says):
+    before = magics.wb.features.list()
+    with pytest.raises(UsageError, match=re.escape(says)):
         magics.features(line)
+    assert magics.wb.features.list() == before
+
+
+@pytest.mark.parametrize(
+    ("line", "cell", "says"),
+    [
+        ("train --servce delay", "flights", "%%features has no option --servce. Did you mean --service?"),
+        ("train", "flights", "%%features needs --service. Write %%features --service SERVICE"),
+        ("2x --service delay", "flights", "'2x' is no variable name. Write %%features NAME --service SERVICE."),
+        ("train --service delay", "flihgts", "no variable 'flihgts' in this notebook. Did you mean flights?"),
+        (
+            "train --service delay",
+            "SELECT * FROM flihgts",
+            "no DataFrame and no view. DataFrames here: flights.",
+        ),
+        ("train --service delay", "DROP TABLE flights", "The SQL is not one SELECT. Write one statement"),
+        ("train --service delay", "COPY flights TO 'x.csv'", "The SQL is not one SELECT. Write one statement"),
+        ("train --service delay", "SELEC 1", 'syntax error at or near "SELEC". It sees the DataFrames it names'),
+        ("train --service delay --at late", "flights", "'late' is int64, not a time. Convert it"),
+        ("train --service delay --at dpe", "flights", "no column dpe. delay@1 needs origin and a time"),
+    ],
+)
+def test_mistakes_in_a_cell_are_one_sentence_and_make_no_variable(magics: FeaturesMagics, line, cell, says) -> None:
+    magics.features("apply weather delay")
+    with pytest.raises(UsageError, match=re.escape(says)):
+        magics.features(line, cell)
+    assert "train" not in magics.shell.user_ns
+
+
+@pytest.mark.parametrize(
+    ("verb", "reached"),
+    [
+        ("list", "list"),
+        ("show weather", "show"),
+        ("freshness", "freshness"),
+        ("quarantine weather", "quarantine"),
+        ("get delay origin=JFK", "get"),
+        ("check delay", "check"),
+    ],
+)
+def test_ctrl_c_while_looking_is_one_sentence(magics: FeaturesMagics, monkeypatch, verb, reached) -> None:
+    magics.features("apply weather delay")
+    monkeypatch.setattr(type(magics.wb.features), reached, stopped)
+    with pytest.raises(UsageError, match=r"You stopped it\. Nothing was changed\."):
+        magics.features(verb)
+
+
+@pytest.mark.parametrize(
+    ("verb", "reached", "says"),
+    [
+        ("apply weather", "put_rows", "'weather' is defined and has the rows it had before"),
+        ("push weather fresh", "push", "The rows may be there, and not yet online"),
+        ("materialize weather", "materialize", "Rows sent so far are online"),
+        ("erase airport origin=JFK --yes", "erase", "Run it again to be sure"),
+    ],
+)
+def test_ctrl_c_while_changing_says_how_things_stand(magics: FeaturesMagics, monkeypatch, verb, reached, says) -> None:
+    magics.features("apply weather delay")
+    magics.shell.user_ns["fresh"] = magics.shell.user_ns["weather"].source
+    with monkeypatch.context() as patched:
+        patched.setattr(type(magics.wb.features.registry), reached, stopped)
+        with pytest.raises(UsageError, match=f"You stopped it. {says}. Run the same command again"):
+            magics.features(verb)
+    magics.features(verb)
+
+
+def stopped(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_tab_knows_views_services_keys_and_variables(magics: FeaturesMagics) -> None:

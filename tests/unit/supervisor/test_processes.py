@@ -63,6 +63,15 @@ def test_only_the_control_plane_learns_where_events_go(found, monkeypatch):
     assert {p.name for p in services if any("slack://" in value for value in p.environment.values())} == {"control"}
 
 
+def test_only_the_control_plane_has_the_credentials_of_buckets(found, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/token")
+    services, _ = found("uid", offline_store="s3://rows/views")
+    assert {p.name for p in services if any(name.startswith("AWS_") for name in p.environment)} == {"control"}
+    (control,) = [p for p in services if p.name == "control"]
+    assert control.environment["AWS_SECRET_ACCESS_KEY"] == "very-secret"
+
+
 def test_every_process_hears_where_spans_go(found):
     assert not [p.name for p in found("uid")[0] if any("OTEL" in name for name in p.environment)]
     services, _ = found("uid", otel_exporter_otlp_endpoint="http://127.0.0.1:4318")

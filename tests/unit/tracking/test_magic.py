@@ -162,7 +162,7 @@ def test_runs_compare_and_register(magics):
         ("", "1", "-e/--experiment"),
         ("-e", "1", "expected one argument"),
         ("-e x -t nonsense", "1", "not KEY=VALUE"),
-        ("-e x --nonsense", "1", "unrecognized"),
+        ("-e x --nonsense", "1", "has no option --nonsense"),
         ("-e 'x", "1", "Close the quote"),
         ("nonsense", None, "knows no"),
         ("runs -e nowhere", None, "no experiment 'nowhere'"),

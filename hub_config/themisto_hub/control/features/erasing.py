@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from themisto.errors import NotFound, Unavailable
+from themisto.errors import NotFound, ThemistoError
 from themisto.features.erasing import erased_among, holds, key_hash, key_in, quarantine_without, without
 from themisto.features.models import FeatureView
 from themisto.features.online import OnlineTable
@@ -109,7 +109,7 @@ class Erasing:
         for erasure in waiting:
             try:
                 self._erase(erasure)
-            except Unavailable as error:
+            except ThemistoError as error:
                 self._note(erasure, str(error))
             except Exception:  # noqa: BLE001 - one that fails must not keep the others
                 _log.exception("erasure %s", erasure)
@@ -123,7 +123,7 @@ class Erasing:
         self._erase_online(group, views, key)
         files = 0
         for name in sorted({view.name for view in views}):
-            with self._rows.changing:
+            with self._rows.changing(group, name):
                 files += self._erase_offline(group, name, [v for v in views if v.name == name], key)
         self._erase_online(group, views, key)  # what a materialization that was under way has brought back
         with self._control.db.write() as session:
@@ -150,10 +150,10 @@ class Erasing:
             parts = lookup.parts(session, group, name)
         count = self._erase_quarantined(group, name, parts, by_version, key)
         for sha256, version in sorted({(part.sha256, part.version) for part in parts}):
-            path = self._rows.path(group, name, sha256)
-            if not path.is_file() or not holds(by_version[version], path, key):
+            path = self._rows.held(group, name, sha256)
+            if path is None or not holds(by_version[version], path, key):
                 continue
-            _, data = without(by_version[version], path, [key], path.parent)
+            data = self._rows.kept(group, name, without(by_version[version], path, [key], path.parent)[1])
             with self._control.db.write() as session:
                 session.merge(
                     RewrittenRow(
@@ -165,7 +165,7 @@ class Erasing:
                     rows = {} if table is MaterializationRow else {"rows": data.rows}
                     session.execute(update(table).where(*of_file).values(sha256=data.sha256, **rows))
             count += 1
-        self._rows.sweep(group, name)
+        self._rows.sweep(group, name, parts, lambda path: holds(versions[-1], path, key))
         return count
 
     def _erase_quarantined(
@@ -175,10 +175,12 @@ class Erasing:
         became: dict[str, Quarantine | None] = {}
         for part in parts:
             for quarantine in part.quarantined:
-                path = self._rows.quarantine(group, name, quarantine)
                 view, sha256 = versions[part.version], quarantine.sha256
-                if sha256 not in became and path.is_file() and holds(view, path, key):
-                    became[sha256] = quarantine_without(view, path.parent.parent, quarantine, key)
+                path = None if sha256 in became else self._rows.held(group, name, quarantine)
+                if path is not None and holds(view, path, key):
+                    became[sha256] = left = quarantine_without(view, path.parent.parent, quarantine, key)
+                    if left is not None:
+                        self._rows.kept_apart(group, name, left)
         if became:
             with self._control.db.write() as session:
                 lookup.change_quarantined(session, group, name, lambda q: became.get(q.sha256, q))

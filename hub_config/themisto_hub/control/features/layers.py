@@ -21,6 +21,7 @@ from themisto.features.expectations import rules_of
 from themisto.features.judging import judge
 from themisto.features.latest import fits
 from themisto.features.models import FeatureView
+from themisto.features.quarantines import together
 from themisto.features.records import ViewData
 from themisto.features.rowfile import describe, merge
 from themisto.types import new_ulid
@@ -53,7 +54,7 @@ class Layers:
 
     def keep(self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None) -> ViewData:
         """Verify a draft against the newest version of the view and make it the view's rows, below what was pushed."""
-        with self._rows.changing:
+        with self._rows.changing(group, name):
             view, data = self._take_in(group, name, draft, sha256)
             data = data.model_copy(update={"written_at": self._control.clock()})
             with self._control.db.read() as session:
@@ -68,7 +69,7 @@ class Layers:
 
         also: what is written together with them, or not at all; for rows of a stream, of which none may be as expected.
         """
-        with self._rows.changing:
+        with self._rows.changing(group, name):
             return self._push(caller, group, name, draft, sha256, also=also)
 
     def _push(
@@ -110,7 +111,7 @@ class Layers:
 
         A push that is not online yet is left for the next time, with all after it: its record says that it is not.
         """
-        with self._rows.changing:
+        with self._rows.changing(group, name):
             with self._control.db.read() as session:
                 newest, *older = reversed(lookup.view_versions(session, group, name))
                 session.expunge_all()
@@ -127,7 +128,7 @@ class Layers:
 
         None: there are none. Raises Invalid as `judge` does; then nothing was changed.
         """
-        with self._rows.changing:
+        with self._rows.changing(group, name):
             with self._control.db.read() as session:
                 row = lookup.newest_view(session, group, name)
                 session.expunge_all()
@@ -182,14 +183,14 @@ class Layers:
         paths = [self._rows.path(group, view.name, part.sha256)]
         paths += [self._rows.quarantine(group, view.name, q) for q in part.quarantined]
         data = judge(view, paths, paths[0].parent, part=some, none=some and view.stream is not None)
-        return data.model_copy(update={"written_at": part.written_at})
+        return self._rows.kept(group, view.name, data).model_copy(update={"written_at": part.written_at})
 
     def _merge(self, row: ViewRow, *, online: bool = False) -> ViewData | None:
         with self._control.db.read() as session:
-            parts = _Parts.of(session, row, online=online)
+            parts, before = _Parts.of(session, row, online=online), lookup.parts(session, row.group_name, row.name)
         if not (parts.applied or parts.pushed or parts.pending):
             return None
-        pushed = self._merged(row, [*parts.pushed, *parts.pending]) if parts.pending else None
+        pushed = self._merged_pushes(row, [*parts.pushed, *parts.pending]) if parts.pending else None
         whole = self._merged(row, [*parts.applied, *([_part(row, pushed)] if pushed else parts.pushed)])
         with self._control.db.write() as session:
             if pushed is not None:
@@ -198,7 +199,7 @@ class Layers:
             session.execute(delete(PushRow).where(PushRow.id.in_(parts.ids)))
             session.flush()
             self._forget(session, row)
-        self._rows.sweep(row.group_name, row.name)
+        self._rows.swept(row.group_name, row.name, before)
         return whole
 
     def _forget(self, session: Session, row: ViewRow) -> None:
@@ -210,12 +211,19 @@ class Layers:
             if not r.used and r.layer != "applied" and newest[r.view_version, r.layer] != r.id:
                 session.delete(r)
 
+    def _merged_pushes(self, row: ViewRow, parts: Sequence[Part]) -> ViewData:
+        """One file of several, and one of what was kept apart from them."""
+        data, folder = self._merged(row, parts), self._rows.folder(row.group_name, row.name)
+        return data.model_copy(update={"quarantined": together(lookup.view_model(row), folder, data.quarantined)})
+
     def _merged(self, row: ViewRow, parts: Sequence[Part]) -> ViewData:
         """One file of several."""
         view = lookup.view_model(row)
         paths = [self._rows.path(row.group_name, row.name, part.sha256) for part in parts]
-        data = describe(view, paths[0]) if len(paths) == 1 else merge(view, paths, paths[0].parent)[1]
-        return data.made_of(parts)
+        if len(paths) == 1:
+            return describe(view, paths[0]).made_of(parts)
+        data = merge(view, paths, paths[0].parent)[1]
+        return self._rows.kept(row.group_name, row.name, data).made_of(parts)
 
     def _take_in(
         self, group: str, name: str, draft: Path, sha256: str | None, *, part: bool = False, none: bool = False
@@ -225,7 +233,8 @@ class Layers:
         try:
             view = self._rows.verified(group, name, draft, sha256)
             drafts += self._erasing.keep_out(group, view, draft)
-            return view, judge(view, drafts[-1:], self._rows.folder(group, name), part=part, none=none)
+            data = judge(view, drafts[-1:], self._rows.folder(group, name), part=part, none=none)
+            return view, self._rows.kept(group, name, data)
         finally:
             for left in drafts:
                 left.unlink(missing_ok=True)

@@ -184,14 +184,17 @@ def registered(session: Session, row: ViewRow) -> RegisteredView:
 
 
 def freshness_of(session: Session, view: ViewRow, data: DataRow | None) -> Freshness:
-    """How far the view reaches: the newest run counts, the furthest one says how far."""
+    """How far the view reaches: the newest run counts, the furthest one says how far, or what was pushed since."""
     query = select(MaterializationRow).where(
         MaterializationRow.group_name == view.group_name,
         MaterializationRow.view == view.name,
         MaterializationRow.state == "done",
     )
     done = session.scalars(query.order_by(MaterializationRow.id)).all()
-    reached = [row.reached for row in done if row.reached is not None]
+    merged = newest_data(session, view, "pushed")
+    pushed = [row.last_at for row in pushes(session, view) if row.online and row.view_version == view.version]
+    brought = [*(row.reached for row in done), *pushed, merged.last_at if merged else None]
+    reached = [moment for moment in brought if moment is not None]
     return Freshness(
         view=view.name,
         version=view.version,

@@ -116,7 +116,7 @@ class Materializing:
                 versions = [lookup.view_model(row) for row in lookup.view_versions(session, job.group, job.view)]
                 targets = fillable(versions, lookup.pinned(session, job.group, job.view))
                 sha256 = session.get_one(MaterializationRow, run).sha256
-            with self._rows.changing:
+            with self._rows.changing(job.group, job.view):
                 data = self._quarantining.judged(job.group, job.view, sha256, actor=job.requested_by)
                 path = self._rows.use(job.group, job.view, data.sha256)
             leaving = [q for q in data.quarantined if not q.cleared]
@@ -155,9 +155,10 @@ class Materializing:
         with self._control.db.read() as session:
             row = session.get_one(MaterializationRow, job.id)
             done, sent = list(row.targets), row.sent
-            base = self._base(session, job, view)
+            before = self._base(session, job, view)
         if view.version in done:
             return
+        base = self._rows.held(job.group, job.view, before) if before else None
         table = OnlineTable.of(view, job.group)
         with latest(view, path, written_at=written_at, since=job.since, until=job.until, base=base) as found:
             self._change(
@@ -174,8 +175,8 @@ class Materializing:
                 self._change(job.id, rows_written=sent, sent=sent)
         self._change(job.id, targets=[*done, view.version], sent=0)
 
-    def _base(self, session: Session, job: Materialization, view: FeatureView) -> Path | None:
-        """The file that this version of the view has online as a whole; None where all of it is to be written."""
+    def _base(self, session: Session, job: Materialization, view: FeatureView) -> str | None:
+        """Digest of what this version of the view has online as a whole; None where all of it is to be written."""
         if job.full or job.since or job.until:
             return None
         query = select(MaterializationRow).where(
@@ -187,8 +188,7 @@ class Materializing:
         )
         for row in session.scalars(query.order_by(MaterializationRow.id.desc())):
             if view.version in row.targets:
-                path = self._rows.path(job.group, job.view, row.sha256)
-                return path if path.is_file() else None
+                return row.sha256
         return None
 
     def _try_later(self, run: str, error: Unavailable) -> Materialization:

@@ -53,9 +53,20 @@ class OnlineWriter:
                 timeout=_TIMEOUT_S,
             )
         if response.status_code >= 500:
-            raise Unavailable(f"The online store answered HTTP {response.status_code}.", "It is tried again.")
+            raise Unavailable(_why(response), "It is tried again.")
         if response.status_code >= 400:
-            raise Failed(f"The online store refused the rows: {response.text[:300]}", "Tell the platform team.")
+            raise Failed(f"The online store refused the rows: {_why(response)}", "Tell the platform team.")
+
+
+def _why(response: httpx.Response) -> str:
+    """What the owner of the store says; of what is no problem document, its status."""
+    try:
+        said = response.json()
+    except ValueError:
+        said = None
+    if isinstance(said, dict) and said.get("detail"):
+        return str(said["detail"])[:500]
+    return f"The online store answered HTTP {response.status_code}."
 
 
 def _lines(table: OnlineTable, rows: Sequence[tuple[Any, ...]]) -> Iterator[bytes]:

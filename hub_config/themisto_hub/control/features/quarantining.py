@@ -47,12 +47,14 @@ class Quarantining:
 
     def file(self, caller: Caller, group: str, name: str, sha256: str) -> Path:
         """Quarantined rows of the view as it is now, by their digest; the export is one audit event."""
-        with self._control.db.write() as session:
+        with self._control.db.read() as session:
             data = lookup.newest_data(session, lookup.newest_view(session, group, name))
             quarantined = lookup.data_model(data).quarantined if data else ()
-            path = next((self._rows.quarantine(group, name, q) for q in quarantined if q.sha256 == sha256), None)
-            if path is None or not path.is_file():
-                raise NotFound(f"The view '{name}' has no such quarantine.", "See %features show.")
+        found = next((q for q in quarantined if q.sha256 == sha256), None)
+        path = self._rows.held(group, name, found) if found else None
+        if path is None:
+            raise NotFound(f"The view '{name}' has no such quarantine.", "See %features show.")
+        with self._control.db.write() as session:
             self._control.audit.append(
                 session,
                 actor=caller.name,
