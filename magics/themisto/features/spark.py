@@ -9,14 +9,16 @@ import atexit
 import os
 import re
 import shutil
+import socket
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from themisto.errors import Conflict, Failed, Invalid, MissingSetting
+from themisto.errors import Conflict, Failed, Invalid, MissingSetting, Unavailable
 from themisto.features.engine import Bounds, scratch
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _MASTER = re.compile(r"local(\[(\d+|\*)\])?|spark://[\w.-]+:\d+(,[\w.-]+:\d+)*|y
 _MEMORY_GIB = 2.0
 _HEAP = 0.8  # its share of the memory: threads, code and buffers are not in what Java counts
 _POLL_S = 0.1
+_REACH_S = 5.0
 _SQL: Mapping[str, str] = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.caseSensitive": "true",
@@ -37,7 +40,6 @@ _SQL: Mapping[str, str] = {
     "spark.sql.parquet.compression.codec": "snappy",
 }
 _lock = threading.Lock()
-_ours: Any = None
 _kept = ExitStack()
 atexit.register(_kept.close)
 
@@ -60,7 +62,8 @@ def master_of(engine: str) -> str:
 def session(engine: str, bounds: Bounds) -> SparkSession:
     """This kernel's session, with settings of our own beside those that the kernel's other code may have made.
 
-    Raises MissingSetting without PySpark or Java, Conflict where the kernel's Spark has another master.
+    Raises MissingSetting without PySpark or Java, Conflict where the kernel's Spark has another master,
+    Unavailable where none answers, Failed where it does not start.
     """
     master = master_of(engine)
     with _lock:
@@ -70,7 +73,7 @@ def session(engine: str, bounds: Bounds) -> SparkSession:
         except ImportError:
             raise MissingSetting("Joins by Spark need PySpark.", "pip install 'themisto[spark]'.") from None
         context = SparkContext._active_spark_context  # the one that a process may have
-        if context is None:
+        if context is None or _is_gone(context):
             context = _started(master, bounds)
         elif context.master != master:
             raise Conflict(
@@ -85,12 +88,28 @@ def session(engine: str, bounds: Bounds) -> SparkSession:
         return mine
 
 
+def _is_gone(context: Any) -> bool:
+    """Whether its cluster gave it up, or Java was killed; then what is left of it here is put away."""
+    java = getattr(context._gateway, "proc", None)
+    killed = java is not None and java.poll() is not None
+    if not killed and not context._jsc.sc().isStopped():
+        return False
+    with warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")
+        context.stop()
+    of = type(context)
+    of._active_spark_context = None
+    if killed:
+        of._gateway = of._jvm = None
+    return True
+
+
 def _started(master: str, bounds: Bounds) -> Any:
     from pyspark import SparkConf, SparkContext
-    from pyspark.errors import PySparkRuntimeError
     from pyspark.java_gateway import launch_gateway
 
     _check_java()
+    _check_answers(master)
     _kept.close()
     folder = _kept.enter_context(scratch(bounds))
     log = folder / "spark.log"
@@ -100,11 +119,16 @@ def _started(master: str, bounds: Bounds) -> Any:
     try:
         with log.open("wb") as lines:
             gateway = SparkContext._gateway or launch_gateway(conf, popen_kwargs={"stdout": lines, "stderr": lines})
-        return SparkContext(conf=conf, gateway=gateway)
-    except (PySparkRuntimeError, Exception) as error:  # noqa: BLE001 - whatever kept it from starting
+        context = SparkContext(conf=conf, gateway=gateway)
+    except Exception as error:  # noqa: BLE001 - whatever kept it from starting
         said = _last_line(log) or str(error).strip().splitlines()[-1]
         _kept.close()
         raise Failed(f"Spark did not start: {said}", f"See that {master} answers, and Java is 17 or later.") from None
+    if _is_gone(context):
+        raise Unavailable(
+            f"The Spark master {master} did not take this kernel.", "See its log, and its version of Spark."
+        )
+    return context
 
 
 def _static(master: str, bounds: Bounds, folder: Path) -> dict[str, str]:
@@ -130,6 +154,18 @@ def _check_java() -> None:
         raise MissingSetting(
             f"Spark needs Java 17 or later, and there is none in {home if home else 'this PATH'}.",
             "apt-get install openjdk-17-jre-headless, or set JAVA_HOME to one.",
+        )
+
+
+def _check_answers(master: str) -> None:
+    """Spark itself tries for a minute. Raises Unavailable where no master is to be reached."""
+    _, separator, hosts = master.partition("spark://")
+    for host, _, port in (address.rpartition(":") for address in hosts.split(",") if separator):
+        with suppress(OSError), socket.create_connection((host, int(port)), timeout=_REACH_S):
+            return
+    if separator:
+        raise Unavailable(
+            f"No Spark master answers at {master}.", "See that it runs, and that THEMISTO_FEATURES_ENGINE is right."
         )
 
 
@@ -191,6 +227,12 @@ def _told(error: Exception) -> Exception:
             "Spark's executors do not see the rows' files.",
             "THEMISTO_HOME and THEMISTO_FEATURES_SPILL have to be on a file system that all of them share.",
         )
+    if "OutOfMemoryError" in text:
+        return Failed(
+            "The join does not fit into Spark's memory.", "Raise THEMISTO_FEATURES_MEMORY_GIB, or use a cluster."
+        )
+    if "No space left" in text:
+        return Failed("There is no room left where Spark puts rows.", "Set THEMISTO_FEATURES_SPILL to a larger disk.")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     causes = [line for line in lines if line.startswith(("Caused by:", ": "))]
     return Failed(

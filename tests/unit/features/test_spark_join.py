@@ -41,7 +41,7 @@ from tests.unit.features.test_spines import (  # noqa: F401 - the same tests, on
 )
 
 import themisto
-from themisto.errors import Conflict, Failed, Invalid, MissingSetting
+from themisto.errors import Conflict, Failed, Invalid, MissingSetting, Unavailable
 from themisto.features import spark_join
 from themisto.features.engine import Bounds
 from themisto.features.join import point_in_time
@@ -322,6 +322,14 @@ def test_without_java_the_package_is_named(bounds, monkeypatch, tmp_path) -> Non
         session(ENGINE, bounds)
 
 
+def test_a_master_that_does_not_answer_is_told_at_once(bounds, monkeypatch) -> None:
+    from pyspark import SparkContext
+
+    monkeypatch.setattr(SparkContext, "_active_spark_context", None)
+    with pytest.raises(Unavailable, match=r"No Spark master answers at spark://127\.0\.0\.1:1\."):
+        session("spark+spark://127.0.0.1:1", bounds)
+
+
 def test_the_lines_of_the_page_give_what_they_say(monkeypatch, tmp_path) -> None:
     from themisto import workbench
 
@@ -340,3 +348,15 @@ def test_the_lines_of_the_page_give_what_they_say(monkeypatch, tmp_path) -> None
     checked = [line.split("  # → ") for line in lines if "# →" in line]
     assert [repr(eval(code, namespace)) for code, _ in checked] == [given for _, given in checked]
     assert len(checked) == 2
+
+
+def test_after_java_was_killed_the_next_join_starts_it_anew(applied: Features, capfd) -> None:
+    from pyspark import SparkContext
+
+    java = SparkContext._gateway.proc
+    java.kill()
+    java.wait(60)
+    frame = pd.DataFrame({"origin": ["JFK"], "time_hour": pd.to_datetime(["2013-01-01 11:00"], utc=True)})
+    assert applied.historical(frame, "delay")["temp"].tolist() == [1.5]
+    assert SparkContext._gateway.proc is not java
+    assert capfd.readouterr() == ("", "")
