@@ -19,7 +19,7 @@ from themisto.types import Json, Model
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["ControlPlane", "Discovery", "GatewayAddress", "map_httpx_errors"]
+__all__ = ["ControlPlane", "Discovery", "GatewayAddress", "Unreachable", "map_httpx_errors"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.@-]+")
 
@@ -42,23 +42,27 @@ class Discovery(Model):
     demo: bool
 
 
+class Unreachable(Unavailable):
+    """Nothing of a service answered: whether it has done what was asked is not known. Never sent, only raised here."""
+
+
 @contextmanager
 def map_httpx_errors(what: str) -> Iterator[None]:
-    """Turn httpx's transport errors into Unavailable, naming the service."""
+    """Turn httpx's transport errors into Unreachable, naming the service."""
     import httpx
 
     try:
         yield
     except httpx.TimeoutException as error:
-        raise Unavailable(f"The {what} did not answer in time.", "Run the same command again in a moment.") from error
+        raise Unreachable(f"The {what} did not answer in time.", "Run the same command again in a moment.") from error
     except httpx.TransportError as error:
-        raise Unavailable(f"The {what} cannot be reached.", "Run the same command again in a moment.") from error
+        raise Unreachable(f"The {what} cannot be reached.", "Run the same command again in a moment.") from error
 
 
 class ControlPlane:
     """`/services/themisto/api/v1/` with the caller's hub token.
 
-    Every method raises the themisto error that the problem document stands for, or Unavailable.
+    Every method raises the themisto error that the problem document stands for, or Unreachable.
     """
 
     def __init__(self, settings: Settings, *, verb: str = "themisto") -> None:
@@ -190,8 +194,8 @@ def _json_of(response: httpx.Response) -> Json:
     return answer
 
 
-def _down() -> Unavailable:
-    return Unavailable("The control plane cannot be reached.", "Run the same command again in a moment.")
+def _down() -> Unreachable:
+    return Unreachable("The control plane cannot be reached.", "Run the same command again in a moment.")
 
 
 def _plain(path: str) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from themisto.client import ControlPlane, map_httpx_errors
+from themisto.client import ControlPlane, Unreachable, map_httpx_errors
 from themisto.errors import Failed, Invalid, NotFound, Unavailable, error_for
 from themisto.features.answers import Answer
 from themisto.features.expectations import rules_of
@@ -214,7 +214,7 @@ def _lost(state: str, remedy: str) -> Iterator[None]:
     """A control plane that goes away in the middle: its error, and how things stand."""
     try:
         yield
-    except Unavailable as error:
+    except Unreachable as error:
         raise type(error)(f"{error.detail} {state}", remedy) from error
 
 

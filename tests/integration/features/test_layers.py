@@ -93,7 +93,9 @@ def test_what_is_wrong_of_a_push_is_kept_apart_and_stays_there(features: Feature
     assert online(features) == offline(features) == [37.0, 36.0, 38.0]
 
 
-def test_bad_rows_of_many_pushes_are_one_file(features: Features, files: Path) -> None:
+def test_bad_rows_of_many_pushes_are_one_file(
+    features: Features, stored: Callable[[], Path], request: pytest.FixtureRequest
+) -> None:
     features.apply(body(APPLIED, MILD), SERVICE)
     for n in range(4):
         bad = rows(("a", f"2024-01-0{n + 3}", HOT), ("b", "2024-01-04", HOT), ("c", f"2024-01-0{n + 3}", 38.0))
@@ -103,7 +105,8 @@ def test_bad_rows_of_many_pushes_are_one_file(features: Features, files: Path) -
     (whole, before) = features.show("body").data.quarantined
     assert (before.cleared, before.rows, whole.cleared, whole.rows) == (False, 1, True, 5)
     assert dict(whole.reasons) == {COLD: 5}
-    wait_until(lambda: len(list(files.rglob("quarantine/*.parquet"))) == 2, "the files")
+    if "s3" not in request.node.name:  # there they stay for an hour: they might be another control plane's
+        wait_until(lambda: len(list(stored().rglob("quarantine/*.parquet"))) == 2, "the files")
     features.apply(body(APPLIED))
     features.materialize("body")
     assert online(features) == [HOT, HOT, 38.0]

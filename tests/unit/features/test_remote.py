@@ -11,6 +11,7 @@ from unittest import mock
 import pandas as pd
 import pytest
 
+from themisto.client import Unreachable
 from themisto.errors import Unavailable
 from themisto.features.remote import RemoteRegistry
 from themisto.features.service import Features
@@ -83,7 +84,7 @@ class Gone:
     def _answer(self):
         self._answers -= 1
         if self._answers < 0:
-            raise Unavailable("The control plane cannot be reached.", "Run the same command again in a moment.")
+            raise Unreachable("The control plane cannot be reached.", "Run the same command again in a moment.")
 
     def get(self, path, **_):
         self._answer()
