@@ -1,4 +1,7 @@
-"""`python -m tests.benchmarks [NAME...]`: run them, print ours, the peer's and the ratio, keep both."""
+"""`python -m tests.benchmarks [NAME...]`: run them, print ours, the peer's and the ratio, keep both.
+
+All of them together write the table of docs/benchmarks.md; some of them only build/bench.json.
+"""
 
 import argparse
 import importlib
@@ -26,13 +29,13 @@ BENCHMARKS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], default=BENCHMARKS)
-    names = parser.parse_args().names or BENCHMARKS
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []])
+    names = parser.parse_args().names
     record = Record()
-    for name in names:
+    for name in names or BENCHMARKS:
         print(f"{name} …", flush=True)
         importlib.import_module(f"tests.benchmarks.{name}").run(record)
-    record.write()
+    record.write(table=not names)
 
 
 if __name__ == "__main__":

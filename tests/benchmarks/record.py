@@ -47,12 +47,15 @@ class Record:
         }
         print(f"  {name}: ours {ours:.4g} {unit}, {peer_name} {peer:.4g} {unit}, ratio {ratio}", flush=True)
 
-    def write(self) -> None:
+    def write(self, *, table: bool) -> None:
+        """build/bench.json, and the table of the docs too."""
         _JSON.parent.mkdir(exist_ok=True)
         rows = list(self._rows.values())
         _JSON.write_text(json.dumps(rows, indent=1) + "\n")
+        if not table:
+            return
         head = "| name | unit | ours | peer | ratio ours/peer | peer is |\n|---|---|---|---|---|---|\n"
-        table = head + "".join(
+        lines = head + "".join(
             f"| {r['name']} | {r['unit']} | {r['ours']} | {r['peer']} | {r['ratio']} | {r['peer_name']} |\n"
             for r in rows
         )
@@ -61,4 +64,4 @@ class Record:
             f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
         )
         text = _DOCS.read_text()
-        _DOCS.write_text(_BETWEEN.sub(lambda m: f"{m[1]}Measured on {when}; {machine}.\n\n{table}{m[2]}", text))
+        _DOCS.write_text(_BETWEEN.sub(lambda m: f"{m[1]}Measured on {when}; {machine}.\n\n{lines}{m[2]}", text))
