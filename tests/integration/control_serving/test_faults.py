@@ -15,12 +15,12 @@ import onnx
 import pytest
 from tests.fakes.access_log import raw_line
 from tests.integration.control_serving.conftest import ROOT, environment, process, wait_until
+from tests.integration.gateway.reading import read
 
 from themisto.errors import Failed
 from themisto.serving.models import ReleaseRequest
 from themisto.types import utcnow
 from themisto_hub.gateway import tail
-from themisto_hub.gateway.log import read
 from themisto_hub.gateway.predictions import losses
 from themisto_hub.model_server import repository
 from themisto_hub.model_server.client import TritonClient

@@ -6,9 +6,9 @@ import threading
 from datetime import UTC, datetime
 
 from tests.fakes.access_log import raw_line
+from tests.integration.gateway.reading import read
 
 from themisto_hub.gateway import tail as module
-from themisto_hub.gateway.log import read
 from themisto_hub.gateway.predictions import losses
 from themisto_hub.gateway.tail import Tail
 

@@ -101,7 +101,7 @@ def test_what_is_no_list_is_not_kept():
 
 
 def test_no_value_reaches_parquet_and_the_declaration_is_read_while_it_runs(tmp_path):
-    from themisto_hub.gateway.log import read
+    from tests.integration.gateway.reading import read
 
     tail = Tail(tmp_path, veil=veil(), declared=tmp_path / "personal.json")
     body = {"inputs": [{"name": "name", "shape": [1, 1], "datatype": "BYTES", "data": ["Kim Minjun"]}]}

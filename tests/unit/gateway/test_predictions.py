@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.fakes.access_log import raw_line
+from tests.integration.gateway.reading import read
 
 from themisto_hub.gateway.line import NAMES, read_line
-from themisto_hub.gateway.log import Tail, read
+from themisto_hub.gateway.log import Tail
 from themisto_hub.gateway.predictions import ADDED, compact, prediction, write_parquet
 from themisto_hub.gateway.rights import deny_list
 
