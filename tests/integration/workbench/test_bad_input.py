@@ -28,7 +28,7 @@ CELLS = {
     "no_endpoint_name": ("%%deploy Probe! --sample X\nmodel", "endpoint name"),
     "no_share": ("%%deploy probe --sample X --canary 300\nmodel", "300"),
     "no_unit": ("%%deploy probe --sample X --slo p99=10parsecs\nmodel", "10parsecs"),
-    "unknown_option": ("%deploy status probe --nope", "usage"),
+    "unknown_option": ("%deploy status probe --nope", "%deploy status has no option --nope"),
     "open_quote": ("%deploy status 'probe", "quote"),
     "shell_text": ("%deploy status 'x; $(touch /tmp/owned) `id`'", "x; $(touch"),
 }
