@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
 from themisto.errors import Conflict, Failed, Invalid, NotFound, ThemistoError
 from themisto.serving.bench import Bench, BenchRequest, Point
 from themisto.serving.models import Release, triton_name
@@ -29,6 +31,8 @@ __all__ = ["Benches"]
 
 _KEPT = 20
 _STOP_S = 10.0
+_TWICE = Retrying(retry=retry_if_exception_type(Failed), stop=stop_after_attempt(2), reraise=True)
+"""A short measurement of a machine that is busy for a moment may have nothing in it."""
 _log = logging.getLogger(__name__)
 
 
@@ -180,8 +184,8 @@ class Benches:
                             said = f"{instances} instance{plural}, batching {batching}, {concurrency} at a time"
                             self._change(bench, message=said)
                             try:
-                                found = analyzer.measure(concurrency, seconds, stop)
-                            except Failed as error:  # a machine that is busy for a moment
+                                found = _TWICE(analyzer.measure, concurrency, seconds, stop)
+                            except Failed as error:  # a machine that is busy for longer than a moment
                                 _log.warning("%s: %s", name, error)
                                 failure = error
                                 continue
