@@ -1,7 +1,8 @@
 """`make test`: pytest; by root in a namespace where every uid reaches the checkout, as `themisto up` has one.
 
-COVERAGE=1 also prints what share of each package's lines ran in this process: services that the tests start
-as processes of their own do not count.
+Without arguments all tests run, in a process for each core (four at most); which of them share a process is said in
+tests/conftest.py. COVERAGE=1 also prints what share of each package's lines ran in these processes: services that
+the tests start as processes of their own do not count.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from pathlib import Path
 from themisto_hub.supervisor import namespace
 
 ROOT = Path(__file__).resolve().parents[1]
+# Those that wait most begin first: what is left for the end are the many short ones, which even out.
+ALL = ["-n", str(min(os.cpu_count() or 1, 4)), "--no-loadscope-reorder",
+       "tests/integration", "tests/browser", "tests/security", "tests/unit"]  # fmt: skip
 
 
 def main() -> None:
@@ -24,7 +28,7 @@ def main() -> None:
         namespace.open_paths([Path(sys.base_prefix), Path(sys.prefix), ROOT])
         os.environ.pop("THEMISTO_NAMESPACE")  # a workbench under test makes one of its own
         os.chdir(ROOT)
-    pytest = [sys.executable, "-m", "pytest", *sys.argv[1:]]
+    pytest = [sys.executable, "-m", "pytest", *(sys.argv[1:] or ALL)]
     if os.environ.get("COVERAGE"):
         sys.exit(_covered(pytest))
     os.execv(sys.executable, pytest)  # noqa: S606 - our own words
@@ -32,11 +36,10 @@ def main() -> None:
 
 def _covered(pytest: list[str]) -> int:
     """pytest's exit status, after a line of coverage for each package."""
-    coverage = [sys.executable, "-m", "coverage"]
-    ended = subprocess.call([*coverage, "run", *pytest[1:]])
+    ended = subprocess.call([*pytest, "--cov", "--cov-report="])
     for package in ("themisto", "themisto_lab", "themisto_hub"):
         print(f"lines of {package} that ran, %: ", end="", flush=True)
-        subprocess.call([*coverage, "report", "--format=total", f"--include=*/{package}/*"])
+        subprocess.call([sys.executable, "-m", "coverage", "report", "--format=total", f"--include=*/{package}/*"])
     return ended
 
 

@@ -16,6 +16,31 @@ import pytest
 signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is ended stops the services it started
 
 
+def pytest_make_parametrize_id(val):
+    """Bytes may hold the time (gzip, ZIP), and a test has one name in all processes."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With several processes (`pytest -n`), what shares servers runs in one of them, one after the other."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByServers(LoadScopeScheduling):
+        def add_node_collection(self, node, collection):
+            assert len(set(collection)) == len(collection), "of tests with one name a single one would run"
+            super().add_node_collection(node, collection)
+
+        def _split_scope(self, nodeid):
+            file = nodeid.split("::")[0]
+            kind, folder, *rest = file.removeprefix("tests/").split("/")
+            if kind == "browser" and not rest:
+                return "integration/workbench"  # its house is the workbench's
+            return file if kind == "unit" else f"{kind}/{folder}" if rest else kind
+
+    return ByServers(config, log)
+
+
 @pytest.fixture(scope="session")
 def free_base():
     """The first of twenty free ports in a row, other ones each call; below those that the kernel gives to clients.

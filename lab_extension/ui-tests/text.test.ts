@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { webAddress, words } from '../src/ui/text';
+import { first, webAddress, words } from '../src/ui/text';
 import { relative } from '../src/ui/time';
 
 test('only web addresses become links', () => {
@@ -13,6 +13,12 @@ test('only web addresses become links', () => {
 
 test('states are read as words', () => {
   assert.equal(words('waiting_approval'), 'waiting approval');
+});
+
+test('of many names the first are told, and how many more there are', () => {
+  assert.equal(first(['a', 'b', 'c', 'd'], 2), 'a, b and 2 more');
+  assert.equal(first(['a', 'b', 'c'], 2), 'a, b, c');
+  assert.equal(first(['a'], 2), 'a');
 });
 
 test('times are told from now', () => {

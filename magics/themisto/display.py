@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -84,6 +85,8 @@ def _text(value: Any) -> str:
         return "—"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, datetime) and value.utcoffset() is not None:
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(_text(v) for v in value)
     return str(value)

@@ -8,7 +8,7 @@ import difflib
 import importlib
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
+from themisto import completing
 from themisto.errors import Invalid, NotFound, ThemistoError, did_you_mean
 from themisto.workbench import Workbench, workbench
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["Completer", "LineParser", "ThemistoMagics", "VerbMagics", "key_values", "register", "variable"]
-
-Completer = Callable[[Workbench, Sequence[str], Mapping[str, Any]], Iterable[str]]
-"""`(workbench, words before the cursor, user namespace) -> candidates`; called on Tab, must be quick."""
+__all__ = ["LineParser", "ThemistoMagics", "VerbMagics", "key_values", "register", "variable"]
 
 _VERBS = {
     "track": "themisto.tracking.magic",
@@ -51,8 +49,7 @@ class LineParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """As argparse does it; what is too much is told by the verb that it was said to, and before what is missing."""
-        verbs = any(isinstance(action, argparse._SubParsersAction) for action in self._actions)
-        if not verbs:
+        if not self.verbs():
             self._check_options(args or ())
         found, extra = super().parse_known_args(args, namespace)
         if extra:
@@ -65,14 +62,39 @@ class LineParser(argparse.ArgumentParser):
                 return
             name = word.partition("=")[0]
             if name.startswith("--") and not any(known.startswith(name) for known in self._option_string_actions):
-                options = [o for o in self._option_string_actions if o.startswith("--") and o != "--help"]
-                near = did_you_mean(name, options, self._written())
+                near = did_you_mean(name, self.options(), self._written())
                 raise UsageError(f"{self.prog} has no option {name}. {near}")
 
+    def options(self) -> list[str]:
+        """What may be said by name, but for --help."""
+        return [o for o in self._option_string_actions if o.startswith("--") and o != "--help"]
+
+    def verbs(self) -> Mapping[str, LineParser]:
+        """What its first word may be, and what reads the rest."""
+        return {name: parser for action in self._verbs() for name, parser in action.choices.items()}
+
+    def _verbs(self) -> list[argparse._SubParsersAction[LineParser]]:
+        return [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+
+    def takes_value(self, option: str) -> bool:
+        """Whether the word after `option` belongs to it."""
+        action = self._option_string_actions.get(option)
+        return action is not None and action.nargs != 0
+
+    def grammar(self) -> str:
+        """All that can be said to it, verb by verb: what `%NAME?` shows."""
+        if not self.verbs():
+            return self.format_help().replace(self.format_usage(), f"{self._line()}\n", 1)
+        said = {one.dest: one.help or "" for action in self._verbs() for one in action._choices_actions}
+        lines = [f"{parser._line()}\n    {said.get(verb, '')}".rstrip() for verb, parser in self.verbs().items()]
+        return "\n".join([self.description or "", "", *lines])
+
+    def _line(self) -> str:
+        """How its line is written."""
+        return " ".join(self.format_usage().split()).removeprefix("usage: ").replace(" [-h]", "")
+
     def _written(self) -> str:
-        """How its line is written, in one sentence."""
-        line = " ".join(self.format_usage().split()).removeprefix("usage: ").replace(" [-h]", "")
-        return f"Write {line}, or see {self.prog} --help."
+        return f"Write {self._line()}, or see {self.prog} --help."
 
     def error(self, message: str) -> NoReturn:
         wrong, missing = _CHOICE.search(message), _MISSING.search(message)
@@ -145,6 +167,11 @@ class VerbMagics(Magics):
     def __init__(self, shell: InteractiveShell, wb: Workbench | None = None) -> None:
         super().__init__(shell)
         self._wb = wb
+
+    @property
+    def parsers(self) -> Mapping[str, Sequence[LineParser]]:
+        """By magic: what reads its line, and its cell's first one."""
+        return {}
 
     @property
     def wb(self) -> Workbench:
@@ -250,16 +277,16 @@ def _register_door(shell: Any, name: str, module: str) -> None:
         with _traceback_of_the_cell():
             return getattr(open_door(), name)(line, cell)
 
-    def complete(_: Any, event: Any) -> list[str]:
-        words = event.line.lstrip().lstrip("%").split(" ")[1:]
-        try:
-            found = open_door().complete(name, words)
-        except Exception:  # noqa: BLE001 - a failing completer must never disturb typing
-            return []
-        return [word for word in found if word.startswith(words[-1] if words else "")]
+    def complete(words: Sequence[str]) -> Iterable[str]:
+        found: Iterable[str] = open_door().complete(name, words)
+        return found
 
-    line_door.__doc__ = cell_door.__doc__ = f"Type %{name} --help."
+    def grammar() -> str:
+        return "\n\n".join(parser.grammar() for parser in open_door().parsers[name])
+
+    line_door.__doc__ = cell_door.__doc__ = f"Type %{name}? to see all that it takes."
+    for door in (line_door, cell_door):
+        door.__dict__["getdoc"] = grammar  # where IPython looks before it looks at the docstring
     shell.register_magic_function(line_door, "line", name)
     shell.register_magic_function(cell_door, "cell", name)
-    for key in (f"%{name}", f"%%{name}"):
-        shell.set_hook("complete_command", complete, str_key=key)
+    completing.add(shell, name, complete)

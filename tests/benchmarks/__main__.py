@@ -15,6 +15,7 @@ BENCHMARKS = [
     "online_read",
     "cassandra_read",
     "cassandra_ring",
+    "feature_stream",
     "compile_steps",
     "scheduled_notebook",
     "gateway",

@@ -1,10 +1,14 @@
 """Features in a real Cassandra of one node: reads, the first of them, reads at a steady rate, many rows brought in.
 
 Ours is `read_online` by a plan that was made once, as the transformer reads; at the steady rate `FeatureReads.find`,
-its own way in. Feast's is `get_online_features(…).to_dict()`, and the bare driver a prepared SELECT of tuples by key.
-They take turns on the same node, and the first round, in which the node compiles what it runs, is nobody's. Feast
-brings 5,000 rows in, as it takes its time; all read these entities. The first read is one after `FeatureReads.warm`,
-as a transformer starts.
+its own way in, on its event loop and with its garbage collector settled. Feast's is
+`get_online_features(…).to_dict()`, and the bare driver a prepared SELECT of tuples by key.
+
+They take turns on the same node. A node compiles what it runs for as long as tens of thousands of keys have been read,
+and takes two to four times as long meanwhile, for all sides alike: what is measured is a node that has done so, and
+the first rounds are nobody's. Both sides bring the same 100,000 entities in, all of them are read, and what ours
+brings in afterwards, for its rate, is a million, into a new table and then into the same again: Feast's is that of
+its hundred thousand, as it takes its time. The first read is one after `FeatureReads.warm`, as a transformer starts.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import uvloop
 from tests.benchmarks.online_read import FEATURES, make
 from tests.benchmarks.peers.asked import answer
 from tests.benchmarks.record import Record
@@ -30,14 +35,16 @@ from tests.integration.features.cassandra.node import CassandraNode
 
 import themisto
 from themisto.features.latest import latest
-from themisto.features.online import OnlineTable, open_store
+from themisto.features.online import OnlineStore, OnlineTable, open_store
 from themisto.features.reading import plan_of, read_online
 from themisto.features.resolve import resolve
 from themisto.features.tiles import write_rows
 from themisto_hub.gateway.feature_reads import FeatureReads
+from themisto_hub.gateway.transformer import settled
 
-ROWS, FEW = 200_000, 5_000
-ROUNDS, BROUGHT = 7, 3
+ROWS, ENTITIES = 1_000_000, 100_000
+ROUNDS, BROUGHT = 9, 2
+COMPILING = 40  # rounds of nobody's
 RATE, SECONDS = 500, 10
 P99_MS = 5.0
 
@@ -47,7 +54,7 @@ def run(record: Record) -> None:
         folder = Path(name)
         frame = make(folder, ROWS)
         frame.to_parquet(folder / "values.parquet", index=False)
-        frame[:FEW].to_parquet(folder / "few.parquet", index=False)
+        frame[:ENTITIES].to_parquet(folder / "few.parquet", index=False)
         port = str(urlsplit(url).port)
         _keyspace(int(port))
         us = [OURS, "-m", "tests.benchmarks.cassandra_read"]
@@ -56,12 +63,12 @@ def run(record: Record) -> None:
             Side(*us, "bare", folder, url) as bare,
             Side(FEAST, "tests/benchmarks/peers/feast_online.py", folder, FEATURES, port) as feast,
         ):
-            brought = {"ours": ours, "feast": feast}
-            in_turns(brought, 1, what="materialize")
+            ours.ask(what="materialize", file="few.parquet", version=1, first=True)
+            theirs_s = feast.ask(what="materialize")["rows_s"]
             sides = {"ours": ours, "bare": bare, "feast": feast}
             for count, calls in ((1, 200), (100, 30)):
                 said = {"what": "read", "count": count, "calls": calls}
-                in_turns(sides, 1, **said)
+                in_turns(sides, COMPILING, **said)
                 found = in_turns(sides, ROUNDS, **said)
                 taken = median(found["ours"], "ms")
                 record.add(
@@ -72,10 +79,12 @@ def run(record: Record) -> None:
             record.add("cassandra_read_500_s_p50_ms", "ms", median(steady, "p50_ms"), P99_MS, "the budget of p99")
             record.add("cassandra_read_500_s_p99_ms", "ms", median(steady, "p99_ms"), P99_MS, "the budget")
             record.add("cassandra_read_500_s_failed", "reads", sum(one["failed"] for one in steady), 0, "none")
-            found = in_turns(brought, BROUGHT, what="materialize")
-            rate, theirs = (median(found[side], "rows_s") for side in ("ours", "feast"))
-            record.add("materialize_rows_s", "rows/s", rate, theirs, "Feast, higher is better")
-            grown = max(one["grown_mib"] for one in found["ours"])
+            many: dict[str, Any] = {"what": "materialize", "file": "values.parquet"}
+            brought = [ours.ask(**many, version=2 + n, first=True) for n in range(BROUGHT)]
+            again = ours.ask(**many, version=2, first=False)
+            record.add("materialize_rows_s", "rows/s", median(brought, "rows_s"), theirs_s, "Feast, higher is better")
+            record.add("materialize_again_rows_s", "rows/s", again["rows_s"], theirs_s, "Feast, higher is better")
+            grown = max(one["grown_mib"] for one in [*brought, again])
             record.add("materialize_grown_mib", "MiB", grown, 64.0, "the budget, from a tenth to the end")
         firsts = []
         for _ in range(5):
@@ -121,10 +130,12 @@ def main() -> None:
 
     def work(said: dict[str, Any]) -> dict[str, Any]:
         if said["what"] == "materialize":
-            store.ensure(table)
-            return _materialize(lambda rows: write_rows(store, table, rows), view, folder / "values.parquet")
+            of = view.with_version(said["version"])
+            return _materialize(store, of, OnlineTable.of(of, spec.group), folder / said["file"], first=said["first"])
         if said["what"] == "steady":
-            return asyncio.run(_steady(lambda: reads.find(spec, _some(1))))
+            reads.warm()
+            with settled(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(_steady(lambda: reads.find(spec, _some(1))))
         read = bare() if side == "bare" else lambda entities: read_online(store, spec, entities, plan=plan)
         if said["what"] == "first":
             reads.warm()
@@ -136,7 +147,7 @@ def main() -> None:
 
 
 def _some(count: int) -> list[dict[str, int]]:
-    return [{"id": random.randrange(FEW)} for _ in range(count)]
+    return [{"id": random.randrange(ENTITIES)} for _ in range(count)]
 
 
 def _taken(read: Callable[[list[dict[str, int]]], Any], entities: list[dict[str, int]]) -> float:
@@ -145,12 +156,16 @@ def _taken(read: Callable[[list[dict[str, int]]], Any], entities: list[dict[str,
     return (time.perf_counter() - began) * 1000
 
 
-def _materialize(write: Callable[[Any], int], view: themisto.FeatureView, file: Path) -> dict[str, Any]:
+def _materialize(
+    store: OnlineStore, view: themisto.FeatureView, table: OnlineTable, file: Path, *, first: bool
+) -> dict[str, Any]:
     """Rows a second, and how much memory grew from the first tenth to the end."""
+    store.ensure(table)
     began, done, early = time.perf_counter(), 0, 0.0
-    with latest(view, file, written_at=datetime.now(UTC)) as found:
+    with latest(view, file, written_at=datetime.now(UTC), first=first) as found:
+        new = found.new
         for batch in found.rows():
-            done += write(batch)
+            done += write_rows(store, table, batch, new=done + len(batch) <= new)
             if not early and done >= ROWS // 10:
                 early = _resident_mib()
         return {"rows_s": done / (time.perf_counter() - began), "grown_mib": _resident_mib() - early}

@@ -47,7 +47,8 @@ def create_app(
 
     async def write(request: Request) -> Response:
         _only_control(request)
-        return JSONResponse({"rows": await reads.write(await body_of(request, _MAX_BODY))})
+        lines = await body_of(request, _MAX_BODY)
+        return JSONResponse({"rows": await reads.write(lines, new="new" in request.query_params)})
 
     async def erase(request: Request) -> Response:
         _only_control(request)

@@ -7,7 +7,7 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from themisto.errors import Invalid, Late, NotFound, Unavailable
 from themisto.features.dtypes import stored
 from themisto.features.on_demand import Expressions
-from themisto.features.online import OnlineStore, OnlineTable, Row
-from themisto.features.reading import Found, Plan, ViewRead, plan_of, read_view
+from themisto.features.online import AsyncReads, OnlineStore, OnlineTable, Row
+from themisto.features.reading import Found, Plan, ViewRead, not_online, plan_of, read_view
 from themisto.features.readings import Asked, Reading, check_last, histories, read_last
 from themisto.features.records import ServiceSpec
 from themisto.features.tiles import write_rows
@@ -48,6 +48,9 @@ class FeatureReads:
     _plans: OrderedDict[tuple[str, str, tuple[str, ...] | None], Plan] = field(default_factory=OrderedDict)
     _expressions: dict[tuple[str, str], Expressions] = field(default_factory=dict)
     _ensured: dict[str, OnlineTable] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._async = self.store if isinstance(self.store, AsyncReads) else None
 
     def warm(self) -> None:
         """Prepare what the book's services read, so that the first caller does not wait for it."""
@@ -103,8 +106,16 @@ class FeatureReads:
         def ask(view: ViewRead) -> Sequence[Row | None]:
             return read_view(self.store, view, keys[view.name], now)
 
+        def begin(view: ViewRead) -> Future[list[Row | None]] | None:
+            if view.table.windows is not None or self._async is None:
+                return None
+            try:
+                return self._async.read_async(view.table, keys[view.name])
+            except Unavailable as error:
+                raise _of_view(view, error) from error
+
         keys = {view.name: view.keys_of(entities) for view in plan.views}
-        return plan.together(await self._each_view(plan, ask, len(entities), limit_s), now)
+        return plan.together(await self._each_view(plan, ask, len(entities), limit_s, begin), now)
 
     async def read_last(self, asked: Asked, entities: Sequence[Mapping[str, Any]], limit_s: float) -> Reading:
         """The last values of each entity, in the same way."""
@@ -118,19 +129,35 @@ class FeatureReads:
 
         return histories(asked, await self._each_view(plan, ask, len(entities), limit_s), now)
 
-    async def _each_view(self, plan: Plan, ask: Callable[[ViewRead], T], entities: int, limit_s: float) -> list[T]:
-        """What each view answers, in their order; one deadline for all of them."""
+    async def _each_view(
+        self,
+        plan: Plan,
+        ask: Callable[[ViewRead], T],
+        entities: int,
+        limit_s: float,
+        begin: Callable[[ViewRead], Future[Any] | None] = lambda _: None,
+    ) -> list[T]:
+        """What each view answers, in their order; one deadline for all of them.
+
+        ask: in a thread. begin: the same where no thread needs to wait for it.
+        """
         loop = asyncio.get_running_loop()
         told: dict[str, str | int] = {"themisto.feature_service": plan.spec.ref, "themisto.rows": entities}
+        jobs: dict[asyncio.Future[T], ViewRead] = {}
         with span("features.read", told):
-            jobs = {loop.run_in_executor(self._threads, _of_view, ask, view): view.name for view in plan.views}
             try:
+                for view in plan.views:
+                    begun = begin(view)
+                    job = (
+                        loop.run_in_executor(self._threads, ask, view) if begun is None else asyncio.wrap_future(begun)
+                    )
+                    jobs[job] = view
                 done, late = await asyncio.wait(jobs, timeout=limit_s, return_when=asyncio.FIRST_EXCEPTION)
-                failed = [error for error in (job.exception() for job in jobs if job in done) if error is not None]
+                failed = [(v, error) for job, v in jobs.items() if job in done and (error := job.exception())]
                 if failed:
-                    raise failed[0]
+                    raise _of_view(*failed[0])
                 if late:
-                    raise _late(plan.spec.ref, [jobs[job] for job in jobs if job in late], limit_s)
+                    raise _late(plan.spec.ref, [view.name for job, view in jobs.items() if job in late], limit_s)
             finally:
                 for job in jobs:
                     job.cancel()  # one that waits for a thread need not begin
@@ -175,14 +202,14 @@ class FeatureReads:
             ) from None
         return found.model_copy(update={"rows": rows})
 
-    async def write(self, lines: bytes) -> int:
+    async def write(self, lines: bytes, *, new: bool = False) -> int:
         """Rows as the control plane's worker sends them: a table, then one row a line."""
         table, sent = _read(lines)
         rows = [_row(table, values) for values in sent]
 
         def write() -> int:
             self._ensure(table)
-            return write_rows(self.store, table, rows)
+            return write_rows(self.store, table, rows, new=new)
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, write)
 
@@ -215,12 +242,13 @@ def age_s(found: Found) -> float | None:
     return (datetime.now(UTC) - min(moments)).total_seconds() if moments else None
 
 
-def _of_view(ask: Callable[[ViewRead], T], view: ViewRead) -> T:
-    """What a view answers; the store's trouble by the view's name."""
-    try:
-        return ask(view)
-    except Unavailable as error:
-        raise type(error)(f"'{view.name}' cannot be read now: {error.detail}", error.remedy) from error
+def _of_view(view: ViewRead, error: BaseException) -> BaseException:
+    """What went wrong, by the view's name."""
+    if isinstance(error, NotFound):
+        return not_online(view)
+    if isinstance(error, Unavailable):
+        return type(error)(f"'{view.name}' cannot be read now: {error.detail}", error.remedy)
+    return error
 
 
 def _late(service: str, views: Sequence[str], limit_s: float) -> Late:

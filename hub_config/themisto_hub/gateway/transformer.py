@@ -6,6 +6,7 @@ It goes on with what it has read when the control plane is dead.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ from themisto_hub.gateway.feature_tritons import Tritons
 from themisto_hub.model_server.infer_key import infer_keys
 from themisto_hub.settings import Deployment, Keys
 
-__all__ = ["main", "serve"]
+__all__ = ["main", "serve", "settled"]
 
 _WATCH_S = 0.25
 
@@ -87,11 +88,26 @@ async def serve(settings: Deployment, keys: Keys, stop: asyncio.Event) -> None:
         await grpc.start()
         watching = asyncio.create_task(_watch(book, table, callers))
         serving = asyncio.create_task(server.serve())
-        await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        with settled():
+            await asyncio.wait([serving, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await asyncio.gather(serving, grpc.stop(3))
         watching.cancel()
     reads.close()
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """What was made until now is there to stay: the garbage collector does not look through it again.
+
+    It did once in some ten thousand reads, and nobody was answered meanwhile, for 60 to 90 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 async def _watch(book: Watched[FeatureBook], table: Watched[FeatureTable], callers: Callers) -> None:

@@ -3065,8 +3065,14 @@ export interface components {
          *
          *     online: whether they can be read online now; else they come there by themselves when the store answers again.
          *     quarantined: those that are not as the view expects; they are kept apart.
+         *     doubles: those whose key and time another row of the push has too; they are kept nowhere.
          */
         Pushed: {
+            /**
+             * Doubles
+             * @default 0
+             */
+            doubles: number;
             /** Online */
             online: boolean;
             /**
@@ -4123,12 +4129,20 @@ export interface components {
          *
          *     rules: digest of the expectations that these rows met, empty for none, "several" where not all met the same.
          *     quarantined: the rows that came with them and did not.
+         *     left_out: how many rows that came are kept nowhere, not even there, by the reason.
          */
         ViewData: {
             /** First At */
             first_at?: string | null;
             /** Last At */
             last_at?: string | null;
+            /**
+             * Left Out
+             * @default {}
+             */
+            left_out: {
+                [key: string]: number;
+            };
             /**
              * Quarantined
              * @default []
@@ -5980,6 +5994,8 @@ export interface operations {
                 /** @description one of the caller's groups; default: her only one */
                 group?: string | null;
                 sha256?: string | null;
+                /** @description JSON: how many rows of the source are not in it, by the reason */
+                left_out?: string;
             };
             header?: never;
             path: {

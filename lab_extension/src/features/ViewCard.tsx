@@ -5,16 +5,21 @@ import type { ControlPlane } from '../api/client';
 import type { FeatureView } from '../api/types';
 import { useFetched } from '../ui/hooks';
 import { Chip, Moment, Notice, ProblemNotice } from '../ui/parts';
+import { first } from '../ui/text';
 import { SketchTable } from './SketchTable';
+
+/** So many services are named; pointing at them shows all. */
+const MOST = 4;
 
 export function ViewCard({ view, api }: { view: FeatureView; api: ControlPlane }): React.JSX.Element {
   const [open, setOpen] = React.useState(false);
   const { services, offline_to: offline, online_to: online } = view;
+  const late = view.kept.startsWith('no: ') ? view.kept.slice('no: '.length) : '';
   return (
     <li className="themisto-Card" aria-label={`feature view ${view.name}`}>
       <header className="themisto-Card-head">
         <strong className="themisto-Card-name">{view.name}</strong>
-        {view.kept ? <Promise kept={view.kept} /> : null}
+        {view.kept ? <Chip tone={late ? 'bad' : 'good'}>{late ? 'late' : 'fresh'}</Chip> : null}
       </header>
       {view.description ? <span>{view.description}</span> : null}
       <span className="themisto-Faint">
@@ -25,8 +30,9 @@ export function ViewCard({ view, api }: { view: FeatureView; api: ControlPlane }
         {view.rows.toLocaleString('en')} rows{offline ? <Reach word="to" at={offline} /> : null}
         {online ? <Reach word="· online to" at={online} /> : ' · nothing materialized'}
       </span>
-      <span className="themisto-Faint">
-        {services.length === 0 ? 'Read by no service yet.' : `Read by ${services.join(', ')}.`}
+      {late ? <span className="themisto-Faint">Later than it promises: {late}.</span> : null}
+      <span className="themisto-Faint" title={services.length > MOST ? services.join(', ') : undefined}>
+        {services.length === 0 ? 'Read by no service yet.' : `Read by ${first(services, MOST)}.`}
       </span>
       {view.quarantined > 0 ? (
         <Notice
@@ -46,15 +52,6 @@ export function ViewCard({ view, api }: { view: FeatureView; api: ControlPlane }
   );
 }
 
-function Promise({ kept }: { kept: string }): React.JSX.Element {
-  const fresh = kept === 'yes';
-  return (
-    <Chip tone={fresh ? 'good' : 'bad'} title={fresh ? 'As fresh as it promises' : kept.replace(/^no: /, '')}>
-      {fresh ? 'fresh' : 'late'}
-    </Chip>
-  );
-}
-
 function Reach({ word, at }: { word: string; at: string }): React.JSX.Element {
   return (
     <>
@@ -70,5 +67,11 @@ function Spread({ view, api }: { view: FeatureView; api: ControlPlane }): React.
   if (known.state === 'failed') {
     return <ProblemNotice problem={known.problem} />;
   }
-  return known.state === 'ready' ? <SketchTable sketch={known.value} /> : <p className="themisto-Faint">Loading…</p>;
+  return known.state === 'ready' ? (
+    <div className="themisto-Spread" tabIndex={0} role="region" aria-label={`Features of ${name}`}>
+      <SketchTable sketch={known.value} />
+    </div>
+  ) : (
+    <p className="themisto-Faint">Loading…</p>
+  );
 }

@@ -110,7 +110,7 @@ export class Workbench implements IWorkbench {
 
   dispose(): void {
     this.watch(false);
-    clearTimeout(this._debounce);
+    this._soon.forEach(timer => clearTimeout(timer));
     Signal.clearData(this);
   }
 
@@ -127,9 +127,19 @@ export class Workbench implements IWorkbench {
     if (kind === 'endpoint' && isEndpoint(data)) {
       this.endpoints.set(upsertEndpoint(this.endpoints.value ?? [], data));
     } else if (kind === 'schedule' || kind === 'job') {
-      clearTimeout(this._debounce);
-      this._debounce = setTimeout(() => void this.schedules.refresh(), DEBOUNCE_MS);
+      this.refreshSoon(this.schedules);
+    } else if (kind === 'features' || (kind === 'materialization' && isAtRest(data))) {
+      this.refreshSoon(this.views);
     }
+  }
+
+  /** What is announced many times in a row is asked for once. */
+  private refreshSoon(resource: Resource<Schedule[]> | Resource<FeatureView[]>): void {
+    clearTimeout(this._soon.get(resource));
+    this._soon.set(
+      resource,
+      setTimeout(() => void resource.refresh(), DEBOUNCE_MS)
+    );
   }
 
   /** Asked only by those who may know: a refusal is a line in the audit chain. */
@@ -139,7 +149,7 @@ export class Workbench implements IWorkbench {
     }
   }
 
-  /** Runs, views, budget and losses are announced by nobody, and neither is an endpoint that one has lost sight of. */
+  /** Announced by nobody: runs, budget, losses, an endpoint that one has lost sight of, how views age. */
   private async pollSilent(signal: AbortSignal): Promise<void> {
     for (;;) {
       await pause(this.options.pollSeconds * 1000, signal);
@@ -166,6 +176,12 @@ export class Workbench implements IWorkbench {
   private readonly _changed = new Signal<this, void>(this);
   private _connection: Connection = { state: 'connecting' };
   private _watching: AbortController | null = null;
-  private _debounce: ReturnType<typeof setTimeout> | undefined;
+  private readonly _soon = new Map<object, ReturnType<typeof setTimeout>>();
   private _version = 0;
+}
+
+/** Of a materialization's way nothing is shown but its end. */
+function isAtRest(data: unknown): boolean {
+  const { state } = (data ?? {}) as { state?: unknown };
+  return state === 'done' || state === 'failed';
 }

@@ -5,6 +5,12 @@ export function words(state: string): string {
   return state.replace(/_/g, ' ');
 }
 
+/** `a, b and 7 more`: the first ones of many. */
+export function first(names: readonly string[], most: number): string {
+  const more = names.length - most;
+  return more > 1 ? `${names.slice(0, most).join(', ')} and ${more} more` : names.join(', ');
+}
+
 /** The address if a browser may open it from a click, else null: `javascript:` is text, not a link. */
 export function webAddress(url: string | null | undefined): string | null {
   try {

@@ -49,22 +49,27 @@ class Book(Model):
         """The digest of the file that was last brought online into a version of a view."""
         return self.online_files.get(f"{view}@{version}")
 
+    def freshness(self, view: FeatureView) -> Freshness:
+        """How far this version of the view is online; what was online of another one is not read by a service on it."""
+        found, version = self.online.get(view.name), view.version or 1
+        return found if found and found.version == version else Freshness(view=view.name, version=version)
+
     def brought(self, view: FeatureView, data: ViewData, reached: datetime | None, entities: int) -> None:
         """A view's rows are online, up to `reached`."""
-        before = self.online.get(view.name)
-        times = [t for t in (reached, before.online_to if before else None) if t is not None]
+        before = self.freshness(view)
+        times = [t for t in (reached, before.online_to) if t is not None]
         self.online[view.name] = Freshness(
             view=view.name,
             version=view.version or 1,
             offline_to=data.last_at,
             online_to=max(times, default=None),
-            online_rows=max(entities, before.online_rows if before else 0),
+            online_rows=max(entities, before.online_rows),
             materialized_at=utcnow(),
         )
 
     def reached(self, view: FeatureView, to: datetime | None) -> None:
         """What was pushed into a view is online, up to `to`."""
-        before = self.online.get(view.name) or Freshness(view=view.name, version=view.version or 1)
+        before = self.freshness(view)
         times = [t for t in (to, before.online_to) if t is not None]
         self.online[view.name] = before.model_copy(update={"online_to": max(times, default=None)})
 
@@ -94,6 +99,7 @@ class Book(Model):
                 update={
                     "rules": data.rules,
                     "written_at": data.written_at,
+                    "left_out": data.left_out,
                     "quarantined": tuple(q for q in quarantined if q is not None),
                 }
             )

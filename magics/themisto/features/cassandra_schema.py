@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from themisto.errors import Conflict, Refused, Unavailable
@@ -25,6 +26,10 @@ _TYPES: dict[Dtype, str] = {
     "list[float64]": "frozen<list<double>>",
 }
 _ANOTHER_REPLICA = "10ms"  # a coordinator's wait for a replica, also for one that died and is not known to have
+_CASSANDRAS_OWN = {"99p", "99percentile", "99.0percentile"}
+_CHUNK_KB = 4  # a read decompresses a whole chunk for its row; ScyllaDB's own, which has another word for `class`
+_CASSANDRAS_CHUNK_KB = "16"
+_KNOWN_S = 5.0
 _MARKER = "themisto_keyspace"
 _OF_EVERY_TABLE = {"key_", "at_", "seq_"}
 
@@ -79,8 +84,27 @@ def ensure(session: Any, table: OnlineTable) -> None:
         _same_types(table, columns, there)
         for name in columns.keys() - there.keys():
             _add(session, table, name, columns)
-        if table.online.compaction and _compaction(session, table.name) != table.online.compaction:
-            _change(session, f'ALTER TABLE "{table.name}" WITH compaction = {compaction}')
+        _bring_options(session, table, compaction)
+
+
+def _bring_options(session: Any, table: OnlineTable, compaction: str) -> None:
+    """What the view says, and ours where Cassandra's own still stands: what an operator has set stays."""
+    rows = session.execute(
+        "SELECT compaction, speculative_retry, compression FROM system_schema.tables "
+        "WHERE keyspace_name = %s AND table_name = %s",
+        (session.keyspace, table.name),
+    )
+    kept_by, another_replica, compression = rows.one()
+    wanted = []
+    if table.online.compaction and str(kept_by["class"]).rpartition(".")[2] != table.online.compaction:
+        wanted.append(f"compaction = {compaction}")
+    if str(another_replica).lower() in _CASSANDRAS_OWN:
+        wanted.append(f"speculative_retry = '{_ANOTHER_REPLICA}'")
+    if compression.get("chunk_length_in_kb") == _CASSANDRAS_CHUNK_KB and "class" in compression:
+        kind = str(compression["class"]).rpartition(".")[2]
+        wanted.append(f"compression = {{'class': '{kind}', 'chunk_length_in_kb': {_CHUNK_KB}}}")
+    if wanted:
+        _change(session, f'ALTER TABLE "{table.name}" WITH {" AND ".join(wanted)}')
 
 
 def _add(session: Any, table: OnlineTable, name: str, columns: dict[str, str]) -> None:
@@ -89,9 +113,11 @@ def _add(session: Any, table: OnlineTable, name: str, columns: dict[str, str]) -
     try:
         _change(session, f'ALTER TABLE "{table.name}" ADD "{name}" {columns[name]}')
     except InvalidRequest:  # another process was first: as good, if it said the same
-        there = _columns(session, table.name)
-        if name not in there:
-            raise
+        until = time.monotonic() + _KNOWN_S
+        while name not in (there := _columns(session, table.name)):  # the node that is asked may know it later
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
         _same_types(table, columns, there)
 
 
@@ -117,11 +143,3 @@ def _columns(session: Any, table: str) -> dict[str, str]:
         (session.keyspace, table),
     )
     return dict(rows)
-
-
-def _compaction(session: Any, table: str) -> str:
-    rows = session.execute(
-        "SELECT compaction FROM system_schema.tables WHERE keyspace_name = %s AND table_name = %s",
-        (session.keyspace, table),
-    )
-    return str(rows.one()[0]["class"]).rpartition(".")[2]

@@ -23,7 +23,8 @@ class CassandraSettings(Model):
 
     dc: the data centre whose nodes are asked; without it, all.
     tls, ca, cert, key: encrypt; trust these authorities (default: the system's); show this certificate.
-    speculative_ms: a read without an answer after so long is asked of another node too; 0: never.
+    speculative_ms: a read without an answer after so long is asked of another node too; 0: as late as a write, which is
+        after a quarter of timeout_s.
     timeout_s: the one deadline of a request, with all its attempts.
     """
 

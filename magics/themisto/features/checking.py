@@ -15,7 +15,7 @@ from themisto.features.leakage import from_the_future
 from themisto.features.likeness import unlike
 from themisto.features.models import FeatureView
 from themisto.features.promises import late
-from themisto.features.records import ServiceSpec
+from themisto.features.records import RegisteredView, ServiceSpec
 from themisto.features.registry import Registry
 from themisto.features.sources import as_table
 from themisto.features.splits import split_over
@@ -35,17 +35,25 @@ _MOST = 10_000
 class Checking:
     """The checks of one service; `findings` makes those that it is given enough for, and says of the others why not.
 
+    held: each of its views, and a file of its rows that stays.
     sample, seed: how many entities of each view are read online, and which.
     """
 
-    def __init__(self, registry: Registry, spec: ServiceSpec, *, sample: int = 100, seed: int = 0) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        spec: ServiceSpec,
+        held: Mapping[str, tuple[RegisteredView, Path]],
+        *,
+        sample: int = 100,
+        seed: int = 0,
+    ) -> None:
         if not 1 <= sample <= _MOST:
             raise Invalid(f"A sample of {sample} entities.", f"Write a number from 1 to {_MOST}.")
         self._registry, self._spec = registry, spec
         self._sample, self._seed = sample, seed
-        registered = {name: registry.view(name) for name in spec.views}
-        self._views: Mapping[str, FeatureView] = {name: r.view for name, r in registered.items()}
-        self._files: Mapping[str, Path] = {name: registry.file(r) for name, r in registered.items()}
+        self._views: Mapping[str, FeatureView] = {name: registered.view for name, (registered, _) in held.items()}
+        self._files: Mapping[str, Path] = {name: path for name, (_, path) in held.items()}
         self._fresh = {f.view: f for f in registry.freshness() if f.view in spec.views}
         self._found: list[Finding] = []
         self._skipped: dict[str, str] = {}

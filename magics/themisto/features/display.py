@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from themisto.display import Card, Table
 from themisto.features.changes import Change, Effect
 from themisto.features.findings import Findings
-from themisto.features.models import Entity
+from themisto.features.models import Entity, FeatureView
+from themisto.features.progress import rate, seconds
 from themisto.features.promises import in_words, kept
 from themisto.features.records import (
     Erasure,
@@ -30,12 +32,12 @@ if TYPE_CHECKING:
     from themisto.features.training import Joined
 
 __all__ = [
-    "Progress",
     "applied",
     "checked",
     "erased",
     "freshness",
     "joined",
+    "left_out",
     "listed",
     "materialized",
     "planned",
@@ -90,7 +92,7 @@ def shown(registered: RegisteredView) -> Card:
         "entity": f"{view.entity.name} ({', '.join(f'{k.name} {k.dtype}' for k in view.keys)})",
         "features": [f"{f.name} {f.dtype}" for f in view.features],
         "event time": view.at,
-        "holds": "until the next" if view.ttl_s is None else f"{view.ttl_s:g} s",
+        "holds": "until the next" if view.ttl_s is None else in_words(view.ttl_s),
     }
     if view.stream is not None:
         facts["topic"] = str(view.stream)
@@ -100,7 +102,7 @@ def shown(registered: RegisteredView) -> Card:
         facts["expects"] = [f"{e.column} {word}" for e in view.expect for word in e.says]
     if view.windows is not None:
         events = ", ".join(f"{c.name} {c.dtype}" for c in view.windows.stored) or "none but key and time"
-        facts |= {"buckets": f"{view.windows.every_s} s", "events": events}
+        facts |= {"buckets": in_words(view.windows.every_s), "events": events}
         del facts["holds"]
     if view.transform is not None:
         facts |= {"transform": f"{view.transform.language}: {view.transform.text}"}
@@ -109,9 +111,23 @@ def shown(registered: RegisteredView) -> Card:
         facts |= {"rows": data.rows, "from": data.first_at, "to": data.last_at, "sha256": data.sha256[:16]}
         if data.quarantined:
             facts["in quarantine"] = _quarantined(data)
+        if data.left_out:
+            facts["left out"] = left_out(data)
+    facts |= {name: what for name, what in _promised(view).items() if what}
     if registered.author:
         facts |= {"author": registered.author, "group": registered.group}
     return Card(f"{view.name}, version {view.version}", facts, view.description)
+
+
+def _promised(view: FeatureView) -> Mapping[str, Any]:
+    """What its definition says beside the data: to readers, and to whoever asks whose it is."""
+    return {
+        "promise": view.fresh_s and f"the newest at most {in_words(view.fresh_s)} old",
+        "online": view.online.keep > 1 and f"the last {view.online.keep} of each entity",
+        "personal data": [c.name for c in (*view.keys, *view.features) if c.personal],
+        "owner": view.owner,
+        "tags": view.tags,
+    }
 
 
 def applied(done: Sequence[Applied]) -> Table:
@@ -154,55 +170,54 @@ def pushed(done: Pushed) -> Card:
     facts: dict[str, Any] = {"readable online": state, "part of its past": "in a moment"}
     if done.quarantined:
         facts["in quarantine"] = done.quarantined
-    return Card(f"{done.view}: {done.rows} rows", facts)
+    if done.doubles:
+        facts["left out"] = f"{done.doubles:,}: another row has its key and time"
+    return Card(f"{done.view}: {_count(done.rows, 'row')}", facts)
 
 
 def _told(data: ViewData | None) -> str:
-    if data is None or data.last_at is None:
+    if data is None:
         return "no rows"
-    told = f"{data.rows} rows to {data.last_at:%Y-%m-%d %H:%M} UTC"
-    return f"{told}; in quarantine {_quarantined(data)}" if data.quarantined else told
+    told = [f"{_count(data.rows, 'row')} to {data.last_at:%Y-%m-%d %H:%M} UTC" if data.last_at else "no rows"]
+    told += [f"in quarantine {_quarantined(data)}"] if data.quarantined else []
+    told += [f"left out {left_out(data)}"] if data.left_out else []
+    return "; ".join(told)
+
+
+def left_out(data: ViewData) -> str:
+    """How many rows are kept nowhere, and why."""
+    return _counted(data.left_out)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _moment(time: datetime | None) -> str:
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M} UTC"
 
 
 def _quarantined(data: ViewData) -> str:
     counts: Counter[str] = Counter()
     for quarantine in data.quarantined:
         counts.update(quarantine.reasons)
-    return f"{data.quarantined_rows}: {'; '.join(f'{said} ({count})' for said, count in counts.most_common(5))}"
+    return _counted(dict(counts.most_common(5)), data.quarantined_rows)
+
+
+def _counted(reasons: Mapping[str, int], rows: int | None = None) -> str:
+    """How many rows, and of each reason how many; `rows` where one may have several."""
+    total = sum(reasons.values()) if rows is None else rows
+    return f"{total}: {'; '.join(f'{said} ({count})' for said, count in reasons.items())}"
 
 
 def materialized(run: Materialization) -> Card:
     """What %features materialize did."""
-    span = f"{run.since or 'the beginning'} to {run.until or 'now'}"
-    facts = {"rows written": run.rows_written, "span": span, "seconds": round(_seconds(run), 2)}
+    span = f"{_moment(run.since) or 'the beginning'} to {_moment(run.until) or 'now'}"
+    facts = {"rows written": f"{run.rows_written:,}", "span": span, "seconds": round(seconds(run), 2)}
+    if run.rows_written:
+        facts["rows a second"] = rate(run)
     note = "" if run.rows_written else "Nothing had changed since the last time."
     return Card(f"{run.view} is online", facts, note)
-
-
-class Progress:
-    """How a materialization goes on: one display that changes in place in a notebook, nothing in a terminal."""
-
-    def __init__(self) -> None:
-        self._handle: Any = None
-
-    def tell(self, run: Materialization) -> None:
-        from IPython.core.getipython import get_ipython
-        from IPython.display import display
-
-        shell = get_ipython()
-        if shell is None or not hasattr(shell, "kernel") or not run.rows_total:
-            return
-        rate = run.rows_written / max(_seconds(run), 0.001)
-        facts = {"rows": f"{run.rows_written:,} of {run.rows_total:,}", "rows a second": f"{rate:,.0f}"}
-        card = Card(f"{run.view} goes online", facts)
-        if self._handle is None:
-            self._handle = display(card, display_id=True)
-        else:
-            self._handle.update(card)
-
-
-def _seconds(run: Materialization) -> float:
-    return (run.updated_at - run.created_at).total_seconds()
 
 
 def freshness(rows: Sequence[Freshness]) -> Table:
@@ -221,7 +236,7 @@ def freshness(rows: Sequence[Freshness]) -> Table:
             ]
             for r in rows
         ],
-        title="Freshness (UTC)",
+        title="Freshness",
     )
 
 
@@ -250,4 +265,4 @@ def joined(name: str, result: Joined) -> Card:
     if isinstance(rows, Path):
         facts["in"] = rows
     facts |= {f"found {n}": f"{100 * share:.1f} %" for n, share in found.items()}
-    return Card(f"{name}: {total} rows, {columns} columns", facts)
+    return Card(f"{name}: {_count(total, 'row')}, {_count(columns, 'column')}", facts)

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from themisto.errors import Invalid
@@ -177,6 +178,7 @@ def micros(moment: datetime) -> int:
     return (aware - _EPOCH) // timedelta(microseconds=1)
 
 
+@lru_cache(maxsize=10_000)  # rows of one batch share their event time
 def moment_of(us: int) -> datetime:
     """The moment of microseconds since 1970, exact, also where the platform's own clock does not reach."""
     return _EPOCH + timedelta(microseconds=us)

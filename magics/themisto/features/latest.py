@@ -37,6 +37,11 @@ class Latest:
         return int(self._con.execute("SELECT count(*) FROM out_").fetchall()[0][0])
 
     @property
+    def new(self) -> int:
+        """So many of the first rows are of entities that are not known to be online."""
+        return int(self._con.execute("SELECT count(*) FROM out_ WHERE NOT there_").fetchall()[0][0])
+
+    @property
     def entities(self) -> int:
         """How many entities there are, those without a change too."""
         return int(self._con.execute("SELECT count(DISTINCT key_) FROM new_").fetchall()[0][0])
@@ -57,7 +62,7 @@ class Latest:
         chosen = ", ".join(
             ["key_", "at_", "seq_" if own else str(self._written_at), *(quoted(c.name) for c in _values(self._view))]
         )
-        order = "key_, at_ DESC" if self._view.windows is None else "key_, at_, seq_"
+        order = "there_, key_, at_ DESC" if self._view.windows is None else "key_, at_, seq_"
         start = 0 if self._view.windows is not None else int(skip)  # what windows see moves on; tiles know an event
         answer = self._con.execute(f"SELECT {chosen} FROM out_ ORDER BY {order} OFFSET {start}")  # noqa: S608
         while found := answer.fetchmany(_BATCH):
@@ -73,6 +78,7 @@ def latest(
     since: datetime | None = None,
     until: datetime | None = None,
     base: Path | None = None,
+    first: bool = False,
 ) -> Iterator[Latest]:
     """Of each key the `online.keep` newest events with `since <= time <= until`, as far as they are not in `base`.
 
@@ -82,7 +88,8 @@ def latest(
     path: the view's Parquet file, as `sources.write_parquet` makes it. Rows whose key is empty text
         stay offline.
     written_at: when these rows came in; the sequence of a view that knows no created time.
-    base: the file that was brought online before; None, or one without the view's columns: nothing was.
+    base: the file that was brought online before; None, or one without the view's columns: all is to be written.
+    first: nothing was ever brought.
     """
     import duckdb
 
@@ -93,7 +100,7 @@ def latest(
         con.execute(f"CREATE TABLE new_ AS {_newest(view, 'events_')}", {"since": since, "until": until})
         if base is None or not has_columns(view, base):
             con.execute("CREATE TABLE gone_ (key_ VARCHAR)")
-            con.execute("CREATE VIEW out_ AS SELECT * FROM new_")
+            con.execute(f"CREATE VIEW out_ AS SELECT *, {not first} AS there_ FROM new_")  # noqa: S608 - true or false
         else:
             con.read_parquet(str(base)).create_view("base_")
             con.execute(f"CREATE VIEW were_ AS {_events(view, 'base_')}")
@@ -103,8 +110,12 @@ def latest(
                 gone = "(SELECT * FROM old_ EXCEPT SELECT * FROM new_)"
             con.execute(f"CREATE TABLE gone_ AS SELECT DISTINCT key_ FROM {gone}")  # noqa: S608 - one of the two
             con.execute(
-                "CREATE TABLE out_ AS SELECT new_.* FROM new_ SEMI JOIN gone_ USING (key_) "
+                "CREATE TABLE changed_ AS SELECT new_.* FROM new_ SEMI JOIN gone_ USING (key_) "
                 "UNION SELECT * FROM new_ EXCEPT SELECT * FROM old_ ANTI JOIN gone_ USING (key_)"
+            )
+            con.execute(
+                "CREATE VIEW out_ AS SELECT *, key_ IN (SELECT key_ FROM old_ ANTI JOIN gone_ USING (key_)) AS there_ "
+                "FROM changed_"
             )
         yield Latest(con, view, written_at)
 

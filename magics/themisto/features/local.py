@@ -31,7 +31,7 @@ from themisto.features.records import (
     ServiceSpec,
     ViewData,
 )
-from themisto.features.registry import Watch, ignored
+from themisto.features.registry import Watch, ignored, without_rows
 from themisto.features.resolve import changed, resolve
 from themisto.features.rowfile import check_whole
 from themisto.features.sqlite import SqliteStore
@@ -99,7 +99,8 @@ class LocalRegistry:
         newest = self.view(view).view
         check_whole(newest, source)
         data = self._rows.take_in(self._book(), newest, source, part=True)
-        data = data.cleared()  # nothing of a push is online before it is judged
+        doubles = sum(data.left_out.values())
+        data = data.cleared().model_copy(update={"left_out": {}})  # nothing of a push is online before it is judged
         apart = self._book().apart() | {q.sha256 for q in data.quarantined}
         self._change(lambda book: self._rows.push(book, newest, data))
         self._rows.forget(view, apart - self._book().apart())
@@ -107,7 +108,7 @@ class LocalRegistry:
             with latest(target, self._rows.path(view, data), written_at=data.written_at) as found:
                 sum(self._bring(target, found))
         self._change(lambda book: book.reached(newest, data.last_at))
-        return Pushed(view=view, rows=data.rows, online=True, quarantined=data.quarantined_rows)
+        return Pushed(view=view, rows=data.rows, online=True, quarantined=data.quarantined_rows, doubles=doubles)
 
     def erase(self, entity: str, keys: Mapping[str, Any]) -> Erasure:
         book = self._book()
@@ -202,7 +203,10 @@ class LocalRegistry:
             base = None if full or since or until else book.online_file(view, version.version or 1)
             old = None if base is None else path.with_stem(base)
             there = old if old is not None and old.is_file() else None
-            with latest(version, path, written_at=data.written_at, since=since, until=until, base=there) as found:
+            first = base is None and not (full or since or until)
+            with latest(
+                version, path, written_at=data.written_at, since=since, until=until, base=there, first=first
+            ) as found:
                 run = run.model_copy(update={"rows_written": 0, "rows_total": len(found), "state": "running"})
                 for rows in self._bring(version, found):
                     run = run.model_copy(update={"rows_written": run.rows_written + rows, "updated_at": utcnow()})
@@ -236,8 +240,10 @@ class LocalRegistry:
         table = OnlineTable.of(view, "")
         self._store.ensure(table)
         self._store.erase(table, found.gone())
+        new = found.new
         for batch in found.rows():
-            yield write_rows(self._store, table, batch)
+            new -= len(batch)
+            yield write_rows(self._store, table, batch, new=new >= 0)
 
     def read(
         self,
@@ -253,7 +259,7 @@ class LocalRegistry:
     def freshness(self) -> list[Freshness]:
         book = self._book()
         return [
-            (book.online.get(r.view.name) or Freshness(view=r.view.name, version=r.view.version or 1)).model_copy(
+            book.freshness(r.view).model_copy(
                 update={
                     "offline_to": r.data.last_at if r.data else None,
                     "fresh_s": r.view.fresh_s,
@@ -266,5 +272,5 @@ class LocalRegistry:
 
 def _data(view: RegisteredView) -> ViewData:
     if view.data is None:
-        raise NotFound(f"The view '{view.view.name}' has no rows.", "Apply it together with its source.")
+        raise without_rows(view)
     return view.data

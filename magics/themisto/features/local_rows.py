@@ -48,10 +48,11 @@ class LocalRows:
         folder = self._folder(view.name)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="drafts-", dir=folder) as drafts:
-            path, _ = write_parquet(view, source, Path(drafts))
+            path, came = write_parquet(view, source, Path(drafts))
             found = erased_among(view, path, self._secret, book.erased.get(view.entity.name, ()))
             clean = without(view, path, found, path.parent)[0] if found else path
-            return judge(view, [clean], folder, part=part)
+            data = judge(view, [clean], folder, part=part)
+            return data.model_copy(update={"left_out": came.left_out})
 
     def apply(self, book: Book, view: FeatureView, data: ViewData) -> None:
         """Rows that came with the definition, in place of those before; the same ones are nothing new."""
@@ -64,8 +65,7 @@ class LocalRows:
     def push(self, book: Book, view: FeatureView, data: ViewData) -> None:
         """Rows on top of those that were pushed before."""
         merged = self._merged(view, [*self._pushed(book, view), data])
-        apart = together(view, self._folder(view.name), merged.quarantined)
-        book.pushed[view.name] = view.version or 1, merged.model_copy(update={"quarantined": apart})
+        book.pushed[view.name] = view.version or 1, together(view, self._folder(view.name), merged)
         self._show(book, view)
 
     def forget(self, view: str, apart: Collection[str]) -> None:
@@ -90,7 +90,7 @@ class LocalRows:
             return data
         paths = [self.path(view.name, data), *self.quarantined(view.name, data.quarantined)]
         judged = judge(view, paths, self._folder(view.name), part=part)
-        return judged.model_copy(update={"written_at": data.written_at})
+        return judged.model_copy(update={"written_at": data.written_at, "left_out": data.left_out})
 
     def _show(self, book: Book, view: FeatureView) -> None:
         parts = [*([book.applied[view.name]] if view.name in book.applied else []), *self._pushed(book, view)]

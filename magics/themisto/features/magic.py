@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 from IPython.core.error import UsageError
 
-from themisto.errors import Invalid
+from themisto.errors import Invalid, ThemistoError
 from themisto.features import display
 from themisto.features.bar import Bar
 from themisto.features.engine import was_stopped
+from themisto.features.progress import Progress
 from themisto.magic import LineParser, VerbMagics, key_values, variable
 
 __all__ = ["MAGICS", "FeaturesMagics"]
@@ -19,6 +22,10 @@ __all__ = ["MAGICS", "FeaturesMagics"]
 
 class FeaturesMagics(VerbMagics):
     """Features: what is known about whom, at which time."""
+
+    @property
+    def parsers(self) -> Mapping[str, Sequence[LineParser]]:
+        return {"features": (_LINE, _CELL)}
 
     def features(self, line: str, cell: str | None = None) -> Any:
         try:
@@ -58,9 +65,8 @@ def _push(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) ->
 
 
 def _materialize(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
-    run = magics.wb.features.materialize(
-        args.view, args.since, args.until, full=args.full, watch=display.Progress().tell
-    )
+    with Progress() as progress:
+        run = magics.wb.features.materialize(args.view, args.since, args.until, full=args.full, watch=progress.tell)
     return display.materialized(run)
 
 
@@ -76,6 +82,9 @@ def _freshness(magics: FeaturesMagics, args: argparse.Namespace, cell: str | Non
 
 
 def _quarantine(magics: FeaturesMagics, args: argparse.Namespace, cell: str | None) -> Any:
+    data = magics.wb.features.show(args.view).data
+    if data is not None and data.left_out:
+        print(f"Not in quarantine either, but left out: {display.left_out(data)}.")
     return magics.wb.features.quarantine(args.view)
 
 
@@ -176,29 +185,34 @@ def _complete(magics: FeaturesMagics, words: Sequence[str]) -> Iterable[str]:
     """Candidates after the words that are done; the last word is still being typed."""
     done = list(words[:-1])
     if not done:
-        return ["list", "show", "apply", "push", "materialize", "get", "erase", "freshness", "quarantine", "check"]
-    options: dict[str, Callable[[], list[str]]] = {
-        "--service": lambda: _services(magics),
-        "--against": lambda: _variables(magics, ("DataFrame",)),
-        "--split": lambda: _variables(magics, ("DataFrame",)),
-        "show": lambda: _views(magics),
-        "quarantine": lambda: _views(magics),
-        "materialize": lambda: _views(magics) if len(done) == 1 else ["--since", "--until", "--full"],
-        "apply": lambda: [*_variables(magics, _APPLIED), "--dry-run"],
-        "push": lambda: _views(magics) if len(done) == 1 else _variables(magics, ("DataFrame",)),
-        "get": lambda: (
-            _services(magics) if len(done) == 1 else [*_keys(magics, done[1]), "--as-of", "--last", "--only"]
-        ),
-        "check": lambda: _services(magics) if len(done) == 1 else _CHECK,
-        "list": list,
-        "freshness": list,
-    }
-    last = options.get(done[-1]) if done[-1].startswith("--") else None
-    return (last or options.get(done[0]) or (lambda: ["--service", "--at", "--known", "--to"]))()
+        return list(_LINE.verbs())
+    parser = _LINE.verbs().get(done[0], _CELL)
+    if parser.takes_value(done[-1]):
+        return _value(magics, done)
+    placed = [w for before, w in pairwise(done) if not w.startswith("--") and not parser.takes_value(before)]
+    places = _PLACES.get(done[0], ())
+    if len(placed) < len(places):
+        return places[len(placed)](magics, placed)
+    more: list[str] = []
+    with suppress(ThemistoError):  # of what is not registered no keys are known
+        more = _KEYS[done[0]](magics, placed) if done[0] in _KEYS else []
+    said = {word.partition("=")[0] for word in done if word.startswith("--") or "=" in word}
+    return [w for w in [*more, *parser.options()] if w.rstrip("=") not in said]
 
 
-_CHECK = ["--against", "--label", "--at", "--split", "--sample", "--seed"]
-_APPLIED = ("Entity", "FeatureView", "FeatureService")
+def _value(magics: FeaturesMagics, done: Sequence[str]) -> Iterable[str]:
+    """What may stand after an option."""
+    match done[-1]:
+        case "--service":
+            return _services(magics)
+        case "--against":
+            return _frames(magics)
+        case "--label" | "--at" | "--split" as option:
+            named = [after for before, after in pairwise(done) if before == "--against"]
+            columns = [str(c) for name in named for c in getattr(magics.ns.get(name), "columns", ())]
+            return [*columns, *(_frames(magics) if option == "--split" else ())]
+        case _:
+            return []
 
 
 def _views(magics: FeaturesMagics) -> list[str]:
@@ -209,12 +223,44 @@ def _services(magics: FeaturesMagics) -> list[str]:
     return [s.name for s in magics.wb.features.list()[1]]
 
 
-def _keys(magics: FeaturesMagics, service: str) -> list[str]:
-    return [f"{k.name}=" for k in magics.wb.features.service(service).keys]
+def _entities(magics: FeaturesMagics) -> list[str]:
+    return [*dict.fromkeys(v.view.entity.name for v in magics.wb.features.list()[0])]
+
+
+def _frames(magics: FeaturesMagics) -> list[str]:
+    return _variables(magics, ("DataFrame",))
 
 
 def _variables(magics: FeaturesMagics, kinds: Sequence[str]) -> list[str]:
     return [name for name, value in magics.ns.items() if type(value).__name__ in kinds and not name.startswith("_")]
 
+
+def _keys_of_service(magics: FeaturesMagics, placed: Sequence[str]) -> list[str]:
+    return [f"{k.name}=" for k in magics.wb.features.service(placed[0]).keys]
+
+
+def _keys_of_entity(magics: FeaturesMagics, placed: Sequence[str]) -> list[str]:
+    views = [v.view for v in magics.wb.features.list()[0] if v.view.entity.name == placed[0]]
+    return [*dict.fromkeys(f"{k.name}=" for view in views for k in view.keys)]
+
+
+def _definitions(magics: FeaturesMagics, placed: Sequence[str]) -> list[str]:
+    found = _variables(magics, ("Entity", "FeatureView", "FeatureService"))
+    return [name for name in found if name not in placed]
+
+
+Place = Callable[["FeaturesMagics", Sequence[str]], list[str]]
+_ONE_VIEW: Sequence[Place] = [lambda m, _: _views(m)]
+_ONE_SERVICE: Sequence[Place] = [lambda m, _: _services(m)]
+_PLACES: Mapping[str, Sequence[Place]] = {
+    "show": _ONE_VIEW,
+    "quarantine": _ONE_VIEW,
+    "materialize": _ONE_VIEW,
+    "push": [*_ONE_VIEW, lambda m, _: _frames(m)],
+    "get": _ONE_SERVICE,
+    "check": _ONE_SERVICE,
+    "erase": [lambda m, _: _entities(m)],
+}
+_KEYS: Mapping[str, Place] = {"get": _keys_of_service, "erase": _keys_of_entity, "apply": _definitions}
 
 MAGICS = FeaturesMagics

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from themisto.errors import Invalid
@@ -14,7 +15,17 @@ from themisto.features.models import Column, FeatureView, Online
 from themisto.features.windows import Windows
 from themisto.types import Identifier, Model
 
-__all__ = ["GROUP", "OnlineStore", "OnlineTable", "Row", "encode_key", "open_store", "table_name"]
+__all__ = [
+    "GROUP",
+    "AsyncReads",
+    "OnlineStore",
+    "OnlineTable",
+    "Row",
+    "encode_key",
+    "key_text",
+    "open_store",
+    "table_name",
+]
 
 GROUP = "themisto.online_stores"
 _LAYOUT = 2
@@ -68,12 +79,14 @@ class OnlineStore(Protocol):
     - `ensure` makes the table, or brings one that is there to what `online` says; nothing is ever dropped.
     - `prepare` makes ready what the first read would wait for; it may do nothing.
     - `write` keeps for each key the `online.keep` newest rows by event time, at least: a late event never hides
-      a newer one, whatever the order of arrival. Writing the same row again changes nothing. A row is gone
-      `online.ttl_s` after its event time.
+      a newer one, whatever the order of arrival. Of rows of one event time the one with the greatest sequence
+      stays, of equal ones the last. Writing the same row again changes nothing. A row is gone
+      `online.ttl_s` after its event time. With `new`, no row of these keys is known to be there: there is nothing
+      to make room for, and a store may save itself the trouble.
     - `read` answers in the order of `keys`, None where there is no row; keys may repeat, and there
       may be any number of them. A read sees every write that has returned.
     - `history` gives up to `count` rows a key, the newest first.
-    - `erase` removes all rows of the keys; what is written afterwards is there again.
+    - `erase` removes all rows of the keys; what is written afterwards is there again, whatever its sequence.
     - A float that is no number (NaN) may come back as None.
     - A table that was never made raises NotFound; a store that does not answer, Unavailable.
     - Methods may be called from any thread. Only the owner process opens the store.
@@ -83,7 +96,7 @@ class OnlineStore(Protocol):
 
     def prepare(self, table: OnlineTable) -> None: ...
 
-    def write(self, table: OnlineTable, rows: Iterable[Row]) -> int:
+    def write(self, table: OnlineTable, rows: Iterable[Row], *, new: bool = False) -> int:
         """Returns how many rows were sent."""
         ...
 
@@ -96,6 +109,15 @@ class OnlineStore(Protocol):
     def drop(self, table: OnlineTable) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class AsyncReads(Protocol):
+    """What a store behind a network may do besides: read while no thread waits."""
+
+    def read_async(self, table: OnlineTable, keys: Sequence[str]) -> Future[list[Row | None]] | None:
+        """`OnlineStore.read`, its answer or error to come; None where it had to wait before it asks: `read` then."""
+        ...
 
 
 def table_name(group: str, view: str, version: int) -> str:
@@ -113,17 +135,21 @@ def encode_key(columns: Sequence[Column], values: Sequence[Any]) -> str:
     'JFK'
     """
     if len(columns) == 1 == len(values):
-        return _key_text(columns[0], values[0])
-    parts = [_key_text(c, v) for c, v in zip(columns, values, strict=True)]
+        return key_text(columns[0], values[0])
+    parts = [key_text(c, v) for c, v in zip(columns, values, strict=True)]
     return "".join(f"{len(p)}:{p}" for p in parts)
 
 
-def _key_text(column: Column, value: Any) -> str:
-    if column.dtype == "string" and isinstance(value, str) and value:
-        return value
-    if column.dtype == "bool" and isinstance(value, bool):
-        return "1" if value else "0"
-    if column.dtype.startswith("int") and isinstance(value, int) and not isinstance(value, bool):
+def key_text(column: Column, value: Any) -> str:
+    """One key as text. Raises Invalid as `encode_key`."""
+    dtype = column.dtype
+    if dtype == "string":
+        if isinstance(value, str) and value:
+            return value
+    elif dtype == "bool":
+        if isinstance(value, bool):
+            return "1" if value else "0"
+    elif dtype.startswith("int") and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise Invalid(
         f"The key '{column.name}' is {column.dtype}; {str(value)[:60]!r} is none.", "Send it with its own type."

@@ -14,12 +14,12 @@ from typing import Any
 from themisto.errors import Invalid, NotFound, did_you_mean
 from themisto.features.dtypes import micros, moment_of
 from themisto.features.models import Column, Online
-from themisto.features.online import OnlineStore, OnlineTable, Row, encode_key, table_name
+from themisto.features.online import OnlineStore, OnlineTable, Row, encode_key, key_text, table_name
 from themisto.features.records import ServiceColumn, ServiceSpec
 from themisto.features.tiles import part_of, read_windows
 from themisto.types import Model, utcnow
 
-__all__ = ["MAX_ENTITIES", "Found", "Plan", "ViewRead", "cast_key", "plan_of", "read_online", "read_view"]
+__all__ = ["MAX_ENTITIES", "Found", "Plan", "ViewRead", "cast_key", "not_online", "plan_of", "read_online", "read_view"]
 
 MAX_ENTITIES = 10_000
 """Entities of one read."""
@@ -52,7 +52,11 @@ class ViewRead:
 
     def keys_of(self, entities: Sequence[Mapping[str, Any]]) -> list[str]:
         """One text an entity. Raises Invalid for a value that is not of its key's type."""
-        return [encode_key(self.keys, [e[k.name] for k in self.keys]) for e in entities]
+        names = [key.name for key in self.keys]
+        if len(names) == 1:
+            column, name = self.keys[0], names[0]
+            return [key_text(column, e[name]) for e in entities]
+        return [encode_key(self.keys, [e[name] for name in names]) for e in entities]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Plan:
         names = {k.name for k in self.spec.keys}
         known = names | {c.name for c in self.spec.request}
         for entity in entities:
-            if names <= entity.keys() <= known:
+            if entity.keys() == names or names <= entity.keys() <= known:
                 continue
             lacking = sorted(names - entity.keys())
             what, which = ("lacks", lacking) if lacking else ("has the unknown key", sorted(entity.keys() - known))
@@ -89,6 +93,7 @@ class Plan:
         times = {v.name: [None if r is None else r[1] for r in part] for v, part in zip(self.views, parts, strict=True)}
         parts = [self._holding(v, part, now) for v, part in zip(self.views, parts, strict=True)]
         nothing = [[None] * len(v.features) for v in self.views]
+        order = None if self.order == tuple(range(len(self.order))) else self.order
         defaults = self._defaults()
         rows, moments, incomplete = [], [], []
         for i, found in enumerate(zip(*parts, strict=True)):
@@ -96,16 +101,18 @@ class Plan:
             oldest = None
             for row, empty in zip(found, nothing, strict=True):
                 if row is None:
-                    values.extend(empty)
+                    values += empty
                     continue
-                values.extend(row[3:])
-                oldest = row[1] if oldest is None else min(oldest, row[1])
+                values += row[3:]
+                if oldest is None or row[1] < oldest:
+                    oldest = row[1]
             if None in found:
                 incomplete.append(i)
-            ordered = [values[n] for n in self.order]
+            if order is not None:
+                values = [values[n] for n in order]
             if defaults is not None:
-                ordered = [d if v is None else v for v, d in zip(ordered, defaults, strict=True)]
-            rows.append(ordered)
+                values = [d if v is None else v for v, d in zip(values, defaults, strict=True)]
+            rows.append(values)
             moments.append(None if oldest is None else moment_of(oldest))
         return Found.model_construct(rows=rows, event_times=moments, incomplete=tuple(incomplete), times=times)
 

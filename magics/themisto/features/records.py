@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -117,7 +118,7 @@ class Quarantine(Model):
 
 
 class Judged(Protocol):
-    """Rows that came in: when, by which rules they were judged, and which of them were kept apart."""
+    """Rows that came in: when, by which rules they were judged, which were kept apart, and how many nowhere."""
 
     @property
     def sha256(self) -> str: ...
@@ -131,6 +132,9 @@ class Judged(Protocol):
     @property
     def quarantined(self) -> tuple[Quarantine, ...]: ...
 
+    @property
+    def left_out(self) -> Mapping[str, int]: ...
+
 
 _SEVERAL = "several"
 
@@ -140,6 +144,7 @@ class ViewData(Model):
 
     rules: digest of the expectations that these rows met, empty for none, "several" where not all met the same.
     quarantined: the rows that came with them and did not.
+    left_out: how many rows that came are kept nowhere, not even there, by the reason.
     """
 
     sha256: Sha256
@@ -150,15 +155,16 @@ class ViewData(Model):
     written_at: UtcTime
     rules: str = ""
     quarantined: tuple[Quarantine, ...] = ()
+    left_out: Mapping[str, PositiveInt] = {}
 
     @property
     def quarantined_rows(self) -> int:
         return sum(q.rows for q in self.quarantined)
 
     def same_as(self, other: Judged) -> bool:
-        """Whether it is the same rows, judged alike."""
+        """Whether it is the same rows, judged alike, and as many left out."""
         both: tuple[Judged, Judged] = (self, other)
-        mine, theirs = ((d.sha256, d.rules, [q.sha256 for q in d.quarantined]) for d in both)
+        mine, theirs = ((d.sha256, d.rules, [q.sha256 for q in d.quarantined], dict(d.left_out)) for d in both)
         return mine == theirs
 
     def cleared(self, sha256: Collection[str] | None = None) -> Self:
@@ -173,11 +179,15 @@ class ViewData(Model):
         """The same, as one file of several: as old as the newest, judged as they were."""
         rules = {part.rules for part in parts}
         apart = sorted((q for part in parts for q in part.quarantined), key=lambda q: not q.cleared)
+        left_out: Counter[str] = Counter()
+        for part in parts:
+            left_out.update(part.left_out)
         return self.model_copy(
             update={
                 "written_at": max(part.written_at for part in parts),
                 "rules": rules.pop() if len(rules) == 1 else _SEVERAL,
                 "quarantined": tuple({q.sha256: q for q in apart}.values()),  # of twins the one not cleared
+                "left_out": dict(left_out),
             }
         )
 
@@ -187,12 +197,14 @@ class Pushed(Model):
 
     online: whether they can be read online now; else they come there by themselves when the store answers again.
     quarantined: those that are not as the view expects; they are kept apart.
+    doubles: those whose key and time another row of the push has too; they are kept nowhere.
     """
 
     view: Identifier
     rows: NonNegativeInt
     online: bool
     quarantined: NonNegativeInt = 0
+    doubles: NonNegativeInt = 0
 
 
 class Erasure(Model):

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from themisto.errors import NotFound
 from themisto.features.answers import Answer
 from themisto.features.models import Entity, FeatureService, FeatureView
 from themisto.features.records import (
@@ -20,7 +21,7 @@ from themisto.features.records import (
     ViewData,
 )
 
-__all__ = ["Registry", "Watch", "ignored"]
+__all__ = ["Registry", "Watch", "ignored", "without_rows"]
 
 
 Watch = Callable[[Materialization], None]
@@ -29,6 +30,14 @@ Watch = Callable[[Materialization], None]
 
 def ignored(run: Materialization) -> None:
     """Tells nobody."""
+
+
+def without_rows(view: RegisteredView) -> NotFound:
+    """The error for a view that has none offline."""
+    return NotFound(
+        f"The view '{view.view.name}' has no rows.",
+        "Apply it together with its source, or push to it: what is pushed is part of its rows a moment later.",
+    )
 
 
 class Registry(Protocol):

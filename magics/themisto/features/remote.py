@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -15,7 +16,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from themisto.client import ControlPlane, Unreachable, map_httpx_errors
-from themisto.errors import Failed, Invalid, NotFound, Unavailable, error_for
+from themisto.errors import Failed, Invalid, Unavailable, error_for
 from themisto.features.answers import Answer
 from themisto.features.expectations import rules_of
 from themisto.features.models import Entity, FeatureService, FeatureView
@@ -29,7 +30,7 @@ from themisto.features.records import (
     ServiceSpec,
     ViewData,
 )
-from themisto.features.registry import Watch, ignored
+from themisto.features.registry import Watch, ignored, without_rows
 from themisto.features.rowfile import check_whole, digest_file, write_parquet
 
 __all__ = ["RemoteRegistry"]
@@ -68,7 +69,8 @@ class RemoteRegistry:
         judged = data.model_copy(update={"rules": rules_of(view.expect)})
         if there is not None and there.same_as(judged):
             return there
-        return ViewData.model_validate(self._send("PUT", f"features/views/{view.name}/data", path, data))
+        more = {"left_out": json.dumps(dict(data.left_out))} if data.left_out else {}
+        return ViewData.model_validate(self._send("PUT", f"features/views/{view.name}/data", path, data, **more))
 
     def push(self, view: str, source: Any) -> Pushed:
         newest = self.view(view).view
@@ -76,7 +78,8 @@ class RemoteRegistry:
         with tempfile.TemporaryDirectory() as folder:
             path, data = write_parquet(newest, source, Path(folder))
             with _lost(f"Whether the rows of '{view}' arrived is not known; either all did or none.", _AGAIN):
-                return Pushed.model_validate(self._send("POST", f"features/views/{view}/rows", path, data))
+                done = Pushed.model_validate(self._send("POST", f"features/views/{view}/rows", path, data))
+        return done.model_copy(update={"doubles": sum(data.left_out.values())})
 
     def erase(self, entity: str, keys: Mapping[str, Any]) -> Erasure:
         body = {"keys": dict(keys), "group": self._control.group}
@@ -92,8 +95,8 @@ class RemoteRegistry:
         self._sweep(0)
         return asked
 
-    def _send(self, method: str, to: str, path: Path, data: ViewData) -> Any:
-        params = self._group | {"sha256": data.sha256}
+    def _send(self, method: str, to: str, path: Path, data: ViewData, **more: str) -> Any:
+        params = self._group | {"sha256": data.sha256} | more
         with path.open("rb") as file:
             return self._control.request(method, to, params=params, content=file, timeout_s=_TRANSFER_S).json()
 
@@ -115,7 +118,7 @@ class RemoteRegistry:
 
     def file(self, view: RegisteredView) -> Path:
         if view.data is None:
-            raise NotFound(f"The view '{view.view.name}' has no rows.", "Apply it together with its source.")
+            raise without_rows(view)
         return self._fetched(view.view.name, "data", view.data.sha256)
 
     def quarantine(self, view: RegisteredView) -> list[Path]:

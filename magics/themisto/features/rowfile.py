@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_KEY_BYTES",
     "MAX_TEXT_BYTES",
+    "check_left_out",
     "check_lengths",
     "check_whole",
     "describe",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _ABANDONED_S = 86400.0
+_DOUBLE = "another row has its key and time"
 MAX_KEY_BYTES = 4096
 """Text in one key column: Cassandra takes 64 KiB for all of them."""
 MAX_TEXT_BYTES = 1024 * 1024
@@ -52,8 +54,8 @@ MAX_TEXT_BYTES = 1024 * 1024
 def write_parquet(view: FeatureView, source: Any, folder: Path) -> tuple[Path, ViewData]:
     """The view's rows as `folder/<sha256>.parquet`: only its columns, sorted by key, event time and created time.
 
-    Rows without key or time are left out; of rows with the same key and times the last one stays, of equal events
-    of a windowed view the first.
+    Rows without key or time are left out: they are of nobody, and nobody could erase them. Of rows with the same key
+    and times the last one stays, of equal events of a windowed view the first. What did not stay is counted.
     """
     import duckdb
     import numpy as np
@@ -64,17 +66,52 @@ def write_parquet(view: FeatureView, source: Any, folder: Path) -> tuple[Path, V
     arrays = conform(table, view.keys) | {n: times(table, n) for n in view.times} | conform(table, view.stored)
     clean = pa.table({n: arrays[n] for n in names})
     check_lengths(view, clean)
+    left_out = _lacking(view, clean)
     with duckdb.connect(":memory:") as con:
         con.execute("SET TimeZone = 'UTC'")
         con.register("rows_", clean.append_column("n_", pa.array(np.arange(len(clean)))))
         if view.windows is not None:
             check_events(con, view)
-        return written(con, view, folder)
+        path, data = written(con, view, folder)
+    if doubles := len(clean) - sum(left_out.values()) - data.rows:
+        left_out[_DOUBLE] = doubles
+    return path, data.model_copy(update={"left_out": left_out})
+
+
+def _filled(view: FeatureView) -> list[str]:
+    """The columns without which a row is none."""
+    return [*(k.name for k in view.keys), *view.times]
+
+
+def _lacking(view: FeatureView, rows: pa.Table) -> dict[str, int]:
+    """How many rows have no key or time, by the first of these that they lack."""
+    import pyarrow.compute as pc
+
+    found, left = {}, rows.select(_filled(view))
+    for name in left.column_names:
+        if missing := left[name].null_count:
+            found[_reason(name)] = missing
+            left = left.filter(pc.is_valid(left[name]))
+    return found
+
+
+def _reason(name: str) -> str:
+    return f"{name} is empty"
+
+
+def check_left_out(view: FeatureView, said: Mapping[str, int]) -> None:
+    """Raises Invalid where rows are said to be left out for another reason than `write_parquet` has."""
+    known = [*(_reason(name) for name in _filled(view)), _DOUBLE]
+    for reason in said:
+        if reason not in known:
+            raise Invalid(
+                f"No row of '{view.name}' is left out because of '{reason[:100]}'.", f"There are {', '.join(known)}."
+            )
 
 
 def check_whole(view: FeatureView, source: Any) -> None:
-    """Raises Invalid for events without key or time: of a source they are left out, a push would lose them silently."""
-    names = [*(k.name for k in view.keys), *view.times]
+    """Raises Invalid for events without key or time: of a source they are left out, of few rows one wants them all."""
+    names = _filled(view)
     table = as_table(source, names)
     for name in names:
         missing = table[name].null_count
@@ -114,7 +151,7 @@ def merge(view: FeatureView, paths: Sequence[Path], folder: Path) -> tuple[Path,
 
 
 def _columns(view: FeatureView) -> list[str]:
-    return [*(k.name for k in view.keys), *view.times, *(f.name for f in view.stored)]
+    return [*_filled(view), *(f.name for f in view.stored)]
 
 
 def written(con: duckdb.DuckDBPyConnection, view: FeatureView, folder: Path, *more: str) -> tuple[Path, ViewData]:
@@ -122,8 +159,8 @@ def written(con: duckdb.DuckDBPyConnection, view: FeatureView, folder: Path, *mo
 
     more: columns beside those of the view.
     """
-    filled = [*(k.name for k in view.keys), *view.times]
-    by, known = ", ".join(map(quoted, view.identity)), " AND ".join(f"{quoted(n)} IS NOT NULL" for n in filled)
+    known = " AND ".join(f"{quoted(n)} IS NOT NULL" for n in _filled(view))
+    by = ", ".join(map(quoted, view.identity))
     stays = "n_ DESC" if view.windows is None else ", ".join([*map(quoted, view.times[1:]), "n_"])
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
@@ -190,7 +227,7 @@ def verify(view: FeatureView, path: Path) -> None:
     if texts:
         check_lengths(view, pq.read_table(path, columns=texts))
     unique = view.identity
-    filled = [*(k.name for k in view.keys), *view.times, *(f.name for f in view.stored if not f.nullable)]
+    filled = [*_filled(view), *(f.name for f in view.stored if not f.nullable)]
     with duckdb.connect(":memory:") as con:
         rows = con.read_parquet(str(path))  # noqa: F841 - read by the query below
         bad = con.execute(

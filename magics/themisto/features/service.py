@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from themisto.errors import Failed, Invalid
 from themisto.features.applying import Applied, Applying
 from themisto.features.changes import Change
-from themisto.features.engine import Bounds, Told, was_stopped
+from themisto.features.engine import Bounds, Told, scratch, was_stopped
+from themisto.features.holding import hold
 from themisto.features.models import Entity, FeatureService, FeatureView
 from themisto.features.nouns import moment
 from themisto.features.records import Erasure, Freshness, Materialization, Pushed, RegisteredView, ServiceSpec
@@ -137,7 +138,10 @@ class Features:
         entities, frame = entities_in(spec, keys)
         if as_of is not None:
             if history is not None:
-                raise Invalid("as_of and history exclude each other.", "Join a spine of several times: historical().")
+                raise Invalid(
+                    "As of a time there is one value of each entity, not the last ones (--as-of, --last).",
+                    "Leave one out, or join rows of several times with %%features.",
+                )
             found = self._as_of(spec, frame, moment(as_of))
             return found if features is None else found[[*frame.columns, *chosen(spec, features), "event_time"]]
         answer = self.registry.read(spec.ref, entities, features=features, history=history)
@@ -220,9 +224,11 @@ class Features:
         from themisto.features.checking import Checking
 
         spec = self.registry.service(service)
-        still_there(spec, {name: self.registry.view(name) for name in spec.views})
-        checking = Checking(self.registry, spec, sample=sample, seed=seed)
-        found = checking.findings(against, label=label, at=at, split=split)
+        with scratch(Bounds.of(self._settings)) as folder:
+            held = {name: hold(self.registry, name, folder) for name in spec.views}
+            still_there(spec, {name: view for name, (view, _) in held.items()})
+            checking = Checking(self.registry, spec, held, sample=sample, seed=seed)
+            found = checking.findings(against, label=label, at=at, split=split)
         if raise_on is not None:
             found.raise_on(raise_on)
         return found

@@ -139,8 +139,9 @@ def conform(table: pa.Table, columns: Sequence[Column]) -> dict[str, Any]:
         except KeyError:
             raise _no_column(column.name, table) from None
         except pa.ArrowException:
+            type_ = str(table[column.name].type).replace("large_", "")  # how Arrow lays it out is nobody's concern
             raise Invalid(
-                f"The column '{column.name}' is {table[column.name].type}, not {column.dtype}.",
+                f"The column '{column.name}' is {type_}, not {column.dtype}.",
                 f"Convert it to {column.dtype}.",
             ) from None
         if array.null_count and not column.nullable:

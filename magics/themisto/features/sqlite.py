@@ -90,7 +90,7 @@ class SqliteStore:
     def prepare(self, table: OnlineTable) -> None:
         """Nothing to do: a file is open."""
 
-    def write(self, table: OnlineTable, rows: Iterable[Row]) -> int:
+    def write(self, table: OnlineTable, rows: Iterable[Row], *, new: bool = False) -> int:
         names = ["key_", "at_", "seq_", *(f'"{c.name}"' for c in table.columns), "until_"]
         update = ", ".join(f"{n} = excluded.{n}" for n in names[2:])
         insert = (
@@ -110,7 +110,8 @@ class SqliteStore:
             with self._changing():
                 self._writer.executemany(insert, held)
                 keys = {row[0] for row in batch}
-                self._writer.executemany(trim, [(key,) for key in keys])
+                if not new:
+                    self._writer.executemany(trim, [(key,) for key in keys])
                 if ttl is not None:
                     now = time.time_ns() // 1000
                     self._writer.executemany(expire, [(key, now) for key in keys])

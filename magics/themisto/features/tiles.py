@@ -106,10 +106,13 @@ class Tiles:
         return read_windows(self._store, part_of(self._table, names), names, keys, at)
 
 
-def write_rows(store: OnlineStore, table: OnlineTable, rows: Iterable[Row]) -> int:
-    """Rows of a view as they are, events of a windowed view into its tiles; how many were sent."""
+def write_rows(store: OnlineStore, table: OnlineTable, rows: Iterable[Row], *, new: bool = False) -> int:
+    """Rows of a view as they are, events of a windowed view into its tiles; how many were sent.
+
+    new: none of these entities is known to be online.
+    """
     if table.windows is None:
-        return store.write(table, rows)
+        return store.write(table, rows, new=new)
     applied = Tiles(store, table).apply(rows)
     if applied.full:
         _log.warning("%s: %d events found their bucket full and are not counted", table.name, applied.full)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from themisto.errors import Invalid, NotFound, Unavailable
+from themisto.errors import Invalid
 from themisto.features.engine import Bounds, Told, scratch
+from themisto.features.holding import hold
 from themisto.features.records import RegisteredView, ServiceSpec
 from themisto.features.registry import Registry
 from themisto.features.selected import Select
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Joined", "Training", "still_there"]
-
-_TRIES = 5
 
 
 class Joined(NamedTuple):
@@ -53,7 +52,7 @@ class Training:
         spec = self.registry.service(service)
         target = None if to is None else Path(to)
         with scratch(self._bounds) as folder:
-            held = {name: self._held(name, folder) for name in spec.views}
+            held = {name: hold(self.registry, name, folder) for name in spec.views}
             views = {name: view for name, (view, _) in held.items()}
             files = {name: path for name, (_, path) in held.items()}
             definitions = {name: registered.view for name, registered in views.items()}
@@ -64,25 +63,6 @@ class Training:
             at = at or time_column(spine, {name: view.at for name, view in definitions.items()})
             how: dict[str, Any] = {"known": known, "bounds": self._bounds, "told": told, "to": target}
             return Joined(point_in_time(spine, at, spec, files, definitions, **how), spec, at)
-
-    def _held(self, name: str, folder: Path) -> tuple[RegisteredView, Path]:
-        """A view and its rows, by a name of our own: an erasure elsewhere may remove them from this home meanwhile."""
-        own = folder / f"rows-{name}.parquet"
-        for _ in range(_TRIES):
-            view = self.registry.view(name)
-            try:
-                path = self.registry.file(view)
-                own.hardlink_to(path)
-            except FileNotFoundError:  # removed just now: what is left of them is downloaded
-                continue
-            except NotFound:
-                if self.registry.view(name).data == view.data:
-                    raise
-            except OSError:  # another disk
-                return view, path
-            else:
-                return view, own
-        raise Unavailable(f"The rows of '{name}' are removed as fast as they come.", "Try again in a moment.")
 
     def query(self, sql: str, frames: Mapping[str, Any]) -> pd.DataFrame:
         return query(sql, frames, self._rows_of, bounds=self._bounds)
@@ -112,7 +92,9 @@ def still_there(spec: ServiceSpec, views: Mapping[str, RegisteredView]) -> None:
         have = {(c.name, c.dtype) for c in view.stored}
         if (windows is None) != (view.windows is None) or not needed <= have:
             column, dtype = min(needed - have, default=min(read))
+            other = next((kind for known, kind in have if known == column and kind != dtype), None)
+            now = "no more" if other is None else f"as {other}"
             raise Invalid(
-                f"{spec.ref} reads {name}:{column} ({dtype}), and version {view.version} of the view has it no more.",
+                f"{spec.ref} reads {name}:{column} ({dtype}), and version {view.version} of the view has it {now}.",
                 f"Apply the service '{spec.name}' again, on the view as it is now.",
             )

@@ -30,7 +30,7 @@ def windowed(
     known: count only events that had been created by `at_`.
     """
     line = _Line(view, windows, [windows.windows[f] for f in features], rows, place)
-    return line.joined() if known and view.created is not None else line.framed()
+    return line.known() if known and view.created is not None else line.framed()
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,37 @@ class _Line:
     rows: str
     place: Mapping[str, str]
 
-    def framed(self) -> str:
-        """By frames: the way for all that is known now."""
+    def known(self) -> str:
+        """What was known at the time: by frames where all of a row's events were, by a join for the other rows."""
+        names = ", ".join(["n_", *(quoted(w.name) for w in self.asked)])
+        return (
+            f"WITH framed_ AS MATERIALIZED ({self.framed(doubt=True)}), "  # noqa: S608 - quoted names, as all here
+            "doubted_ AS MATERIALIZED (SELECT * FROM entities_ WHERE n_ IN (SELECT n_ FROM framed_ WHERE doubt_)) "
+            f"SELECT {names} FROM framed_ WHERE NOT doubt_ UNION ALL {self.joined('doubted_')}"
+        )
+
+    def framed(self, *, doubt: bool = False) -> str:
+        """By frames: the way for all that is known now. doubt: say `doubt_`, too: whether not all of it was then."""
         frames = {self._over(w): f"w{i}" for i, w in enumerate(self.asked)}
         keys = list(self.place.values())
         inputs = ", ".join(f"NULL AS {name}" for name in self._inputs())
+        inputs += ", NULL AS known_, at_" if doubt else ""
+        known = ", known_, NULL AS at_" if doubt else ""
         line = (
-            f"SELECT {', '.join(keys)}, b, NULL AS n_, 1 AS one, r{self._named()} FROM ({self._events()}) "  # noqa: S608 - quoted names, as all here
+            f"SELECT {', '.join(keys)}, b, NULL AS n_, 1 AS one, r{self._named()}{known} FROM ({self._events()}) "  # noqa: S608 - quoted names, as all here
             "UNION ALL BY NAME "
             f"SELECT {', '.join(keys)}, {bucket('at_', self.windows.every_us)} AS b, n_, NULL AS one, NULL AS r"
-            f"{', ' + inputs if inputs else ''} FROM entities_ WHERE {self._complete()}"
+            f"{', ' + inputs.removeprefix(', ') if inputs else ''} FROM entities_ WHERE {self._complete()}"
         )
+        if doubt:
+            frames[self._reach()] = "reach_"
         by = ", ".join(keys)
         named = ", ".join(f"{n} AS (PARTITION BY {by} ORDER BY b RANGE BETWEEN {f})" for f, n in frames.items())
         answers = ", ".join(f"{_answer(w, f'OVER {frames[self._over(w)]}')} AS {quoted(w.name)}" for w in self.asked)
+        answers += f", coalesce(max(known_) OVER {frames[self._reach()]} > at_, false) AS doubt_" if doubt else ""
         return f"SELECT n_, {answers} FROM ({line}) WINDOW {named} QUALIFY n_ IS NOT NULL"  # noqa: S608
 
-    def joined(self) -> str:
+    def joined(self, entities: str = "entities_") -> str:
         """By a join on the key, for what was known at the time; it looks at each event of each longest window.
 
         Time is cut into cells as long as that, so that it does not look at a key's events of all times.
@@ -72,13 +86,13 @@ class _Line:
         )
         return (
             f"SELECT e.n_, {answers} FROM (SELECT *, unnest(range({_cell(first, cell)}, us + 1, {cell})) AS cell "  # noqa: S608
-            f"FROM (SELECT *, epoch_us(at_) AS us FROM entities_ WHERE {self._complete()}) e) e "
-            f"LEFT JOIN (SELECT *, {_cell('b', cell)} AS cell FROM ({self._events()})) v "
+            f"FROM (SELECT *, epoch_us(at_) AS us FROM {entities} WHERE {self._complete()}) e) e "
+            f"LEFT JOIN (SELECT *, {_cell('b', cell)} AS cell FROM ({self._events(entities)})) v "
             f"ON {on} AND e.cell = v.cell AND v.known_ <= e.at_ AND v.b >= {first} AND v.b <= e.us "
             "GROUP BY e.n_"
         )
 
-    def _events(self) -> str:
+    def _events(self, entities: str = "entities_") -> str:
         """Key, bucket, rank in time and the columns that are aggregated; floats that are no number are null."""
         keys = ", ".join(f"{quoted(k)} AS {p}" for k, p in self.place.items())
         at = quoted(self.view.at)
@@ -88,7 +102,7 @@ class _Line:
         some = ", ".join(map(quoted, self.place))
         return (
             f"SELECT {keys}, {bucket(at, self.windows.every_us)} AS b, 1 AS one, {rank} AS r{known}{columns} "  # noqa: S608
-            f"FROM {self.rows} WHERE ({some}) IN (SELECT ({', '.join(self.place.values())}) FROM entities_)"
+            f"FROM {self.rows} WHERE ({some}) IN (SELECT ({', '.join(self.place.values())}) FROM {entities})"
         )
 
     def _inputs(self) -> dict[str, str]:
@@ -113,6 +127,11 @@ class _Line:
             return f"{window.length_us} PRECEDING AND 1 PRECEDING"
         into = f"(b % {window.step_us} + {window.step_us}) % {window.step_us}"
         return f"({into} + {window.length_us}) PRECEDING AND ({into} + 1) PRECEDING"
+
+    def _reach(self) -> str:
+        """The frame that holds those of all windows."""
+        sliding = all(w.step_us == self.windows.every_us for w in self.asked)
+        return f"{max(w.length_us + (0 if sliding else w.step_us) for w in self.asked)} PRECEDING AND 1 PRECEDING"
 
     def _end(self, window: Window) -> str:
         return f"(e.us - (e.us % {window.step_us} + {window.step_us}) % {window.step_us})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from IPython.core.magic import magics_class
@@ -150,6 +150,10 @@ _exporter.add_argument("file")
 @magics_class
 class PipelineMagics(VerbMagics):
     """`%%step NAME` and `%pipeline show | compile | run | submit | export`."""
+
+    @property
+    def parsers(self) -> Mapping[str, Sequence[LineParser]]:
+        return {"step": (_STEP,), "pipeline": (_PIPELINE,)}
 
     @property
     def cells(self) -> Sequence[str]:

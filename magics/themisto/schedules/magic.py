@@ -110,6 +110,10 @@ _NEW, _STEER = _new(), _verbs()
 class ScheduleMagics(VerbMagics):
     """`%schedule NOTEBOOK --cron …` and `%schedule list | run | pause | resume | jobs | rm`."""
 
+    @property
+    def parsers(self) -> Mapping[str, Sequence[LineParser]]:
+        return {"schedule": (_NEW, _STEER)}
+
     def schedule(self, line: str, cell: str | None = None) -> Any:
         """Run a notebook on a cron."""
         first = line.split(maxsplit=1)[0] if line.strip() else ""

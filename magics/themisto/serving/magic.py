@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from IPython.core.magic import magics_class
 
+from themisto.errors import ThemistoError
 from themisto.magic import LineParser, VerbMagics
 from themisto.serving import display
 from themisto.serving.cell_magic import CELL
@@ -20,6 +21,10 @@ __all__ = ["MAGICS", "DeployMagics"]
 @magics_class
 class DeployMagics(VerbMagics):
     """`%%deploy ENDPOINT --sample VAR …` deploys the cell's last value; `%deploy VERB ENDPOINT` asks and moves."""
+
+    @property
+    def parsers(self) -> Mapping[str, Sequence[LineParser]]:
+        return {"deploy": (_LINE, CELL)}
 
     def deploy(self, line: str, cell: str | None = None) -> Any:
         return self.answer(_LINE if cell is None else CELL, line, cell)
@@ -191,12 +196,24 @@ def _complete(magics: DeployMagics, words: Sequence[str]) -> Iterable[str]:
     if before in values:
         return values[before]()
     if not done:
-        return [*_VERBS, *magics.wb.serving.names()]
+        return [*_VERBS, *_names(magics)]
     if done[0] in _VERBS:
         if len(done) == 1:
-            return magics.wb.serving.names()
-        return _frames(magics) if done[0] == "label" and len(done) == 2 else []
-    return [option for action in CELL._actions for option in action.option_strings if option.startswith("--")]
+            return _names(magics)
+        parser = _LINE.verbs()[done[0]]
+        if parser.takes_value(before):
+            return []
+        frames = _frames(magics) if done[0] == "label" and len(done) == 2 else []
+        return [*frames, *(option for option in parser.options() if option not in done)]
+    return [option for option in CELL.options() if option not in done]
+
+
+def _names(magics: DeployMagics) -> Sequence[str]:
+    """Of endpoints; none where no workbench answers, so that verbs are completed all the same."""
+    try:
+        return magics.wb.serving.names()
+    except ThemistoError:
+        return []
 
 
 def _frames(magics: DeployMagics) -> list[str]:

@@ -22,6 +22,10 @@ __all__ = ["MAGICS", "TrackMagics"]
 class TrackMagics(VerbMagics):
     """`%%track -e EXPERIMENT [-n NAME] [-t KEY=VALUE]... [--data DF]... [--no-autolog]`."""
 
+    @property
+    def parsers(self) -> Mapping[str, Sequence[LineParser]]:
+        return {"track": (_LINE, _CELL)}
+
     def track(self, line: str, cell: str | None = None) -> Any:
         """Run the cell inside an MLflow run; or list, compare and register runs."""
         return self.answer(_LINE if cell is None else _CELL, line, cell)

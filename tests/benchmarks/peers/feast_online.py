@@ -20,7 +20,7 @@ from feast.types import Float64
 folder, features, port = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 file = folder / ("few.parquet" if port else "values.parquet")
 there = pq.read_metadata(file).num_rows
-entities = min(there, 20_000)
+entities = there
 online = {"type": "sqlite", "path": str(folder / "feast-online.db")}
 if port:
     online = {

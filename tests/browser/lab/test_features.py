@@ -71,12 +71,21 @@ def test_each_view_says_whose_it_is_how_fresh_and_who_reads_it(page):
         "late",
         "from payments",
         "Read by no service yet.",
+        "Later than it promises: the newest is 3 d old.",
         "nothing materialized",
         "4 rows are not as",
         HOSTILE,
     ):
         assert shown in text
     assert page.locator(".themisto-Sidebar img").count() == 0
+
+
+def test_a_view_that_was_applied_is_listed_as_it_happens(page, control):
+    page.locator(".themisto-mod-live").wait_for()
+    new = LATE.model_copy(update={"name": "refunds"})
+    control.answer("features/overview", [v.model_dump(mode="json") for v in (WEATHER, LATE, new)])
+    control.publish("features", {})
+    page.get_by_label("feature view refunds").wait_for(timeout=3_000)
 
 
 def test_values_are_sketched_when_somebody_looks(page, control):

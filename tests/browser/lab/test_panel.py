@@ -81,7 +81,7 @@ def test_a_promotion_that_is_called_off_changes_nothing(panel, control):
 def test_a_control_plane_that_goes_down_is_said_and_comes_back_by_itself(panel, control):
     panel.locator(".themisto-mod-live").wait_for()
     control.stop()
-    panel.get_by_role("alert").filter(has_text="The control plane cannot be reached.").wait_for()
+    panel.get_by_role("alert").filter(has_text="The control plane cannot be reached.").first.wait_for()
     assert panel.get_by_text("flight_delay").first.is_visible()
     control.start()
     panel.locator(".themisto-mod-live").wait_for(timeout=30_000)

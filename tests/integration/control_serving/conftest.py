@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -169,8 +170,9 @@ def keys() -> Keys:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, free_base: Callable[[], int]) -> Deployment:
-    return Deployment(state=tmp_path / "state", port=free_base())
+def settings(free_base: Callable[[], int]) -> Iterator[Deployment]:
+    with tempfile.TemporaryDirectory(prefix="serving-") as folder:  # sockets lie below it: their paths are to be short
+        yield Deployment(state=Path(folder) / "state", port=free_base())
 
 
 @pytest.fixture

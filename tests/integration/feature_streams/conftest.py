@@ -37,6 +37,10 @@ class Bench(FeaturesBench):
         self.keys = Keys(**(self.keys.model_dump() | {"feature_streams": SecretStr(KEY)}))
         self.consumers: list[subprocess.Popen[bytes]] = []
 
+    def stop(self) -> None:
+        self.stop_consumers(signal.SIGKILL)
+        super().stop()
+
     def topic(self, partitions: int = 3) -> str:
         """A new one."""
         from confluent_kafka.admin import AdminClient, NewTopic
@@ -88,16 +92,8 @@ class Bench(FeaturesBench):
 
 @pytest.fixture
 def bench(kafka: str, tmp_path_factory: pytest.TempPathFactory, free_base: Callable[[], int]) -> Iterator[Bench]:
-    bench = Bench(tmp_path_factory.mktemp("topics"), free_base(), kafka)
-    bench.start_control()
-    bench.start_transformer()
-    try:
+    with Bench(tmp_path_factory.mktemp("topics"), free_base(), kafka) as bench:
         yield bench
-    finally:
-        bench.stop_consumers(signal.SIGKILL)
-        bench.stop_transformer()
-        bench.stop_control()
-        bench.hub.stop()
 
 
 @pytest.fixture

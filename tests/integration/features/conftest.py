@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
@@ -43,7 +44,7 @@ INFER_KEY = "key-of-the-inference-api"
 
 
 class Bench:
-    """Everything of one module's tests."""
+    """Everything of one module's tests; in a `with` both run, and end with it however far they came."""
 
     def __init__(self, state: Path, port: int, **settings: str) -> None:
         self.state = state
@@ -56,6 +57,23 @@ class Bench:
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self.transformer: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start_control()
+            self.start_transformer()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self.stop_transformer()
+        self.stop_control()
+        self.hub.stop()
 
     def start_control(self) -> None:
         self.control = Control(self.settings, self.keys, hub=HubClient(self.hub.api_url, ""))
@@ -146,13 +164,8 @@ def cassandra_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory, free_base: Callable[[], int]) -> Iterator[Bench]:
-    bench = Bench(tmp_path_factory.mktemp("state"), free_base())
-    bench.start_control()
-    bench.start_transformer()
-    yield bench
-    bench.stop_transformer()
-    bench.stop_control()
-    bench.hub.stop()
+    with Bench(tmp_path_factory.mktemp("state"), free_base()) as bench:
+        yield bench
 
 
 @pytest.fixture(scope="package")
@@ -175,14 +188,9 @@ def s3(free_base: Callable[[], int]) -> Iterator[S3]:
 def on_s3(s3: S3, tmp_path_factory: pytest.TempPathFactory, free_base: Callable[[], int]) -> Iterator[Bench]:
     """A bench whose rows are on S3."""
     url = f"s3://rows/of/views?endpoint={s3.url}&timeout_s=60"
-    bench = Bench(tmp_path_factory.mktemp("on-s3"), free_base(), offline_store=url)
-    bench.s3 = s3
-    bench.start_control()
-    bench.start_transformer()
-    yield bench
-    bench.stop_transformer()
-    bench.stop_control()
-    bench.hub.stop()
+    with Bench(tmp_path_factory.mktemp("on-s3"), free_base(), offline_store=url) as bench:
+        bench.s3 = s3
+        yield bench
 
 
 @pytest.fixture(params=["folder", "s3"])

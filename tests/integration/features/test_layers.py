@@ -12,6 +12,7 @@ from tests.integration.features.conftest import Bench, wait_until, workbench
 
 import themisto
 from themisto.errors import Invalid
+from themisto.features import quarantines
 from themisto.features.judging import REASON
 from themisto.features.service import Features
 from themisto.settings import Settings
@@ -111,6 +112,42 @@ def test_bad_rows_of_many_pushes_are_one_file(
     features.materialize("body")
     assert online(features) == [HOT, HOT, 38.0]
     wait_until(lambda: apart(features) == [], "the merge")
+
+
+def test_the_quarantine_of_pushes_is_bounded_and_says_how_many_it_had_no_room_for(
+    features: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantines, "MOST_ROWS", 3)
+    features.apply(body(APPLIED.iloc[[0, 2]], MILD), SERVICE)
+    for day in ("05", "06", "07", "01"):
+        assert features.push("body", rows(("a", f"2024-01-{day}", HOT), ("c", f"2024-01-{day}", 38.0))).rows == 1
+    wait_until(
+        lambda: known_days(features) == ["01", "06", "07"], "the merge that keeps the last that came, and the newest"
+    )
+    data = features.show("body").data
+    assert (data.quarantined_rows, data.left_out) == (3, {"the quarantine keeps 3 rows": 1})
+    features.apply(body(APPLIED.iloc[[0, 2]]))
+    features.materialize("body")
+    assert features.show("body").data.left_out == data.left_out, "what is lost comes back with no rule, and is told"
+
+
+def known_days(features: Features) -> list[str]:
+    return sorted(f"{at:%d}" for at in features.quarantine("body")["at"])
+
+
+def test_rows_without_key_or_time_are_counted_for_as_long_as_the_view_has_the_others(features: Features) -> None:
+    holes = pd.concat([APPLIED, rows((None, "2024-01-02", 37.0), ("b", None, 37.0), (None, None, 37.0)), APPLIED[:1]])
+    left = {"who is empty": 2, "at is empty": 1, "another row has its key and time": 1}
+    done = [thing for _, thing in features.apply(body(holes), SERVICE) if hasattr(thing, "data")]
+    assert [(view.data.rows, view.data.left_out) for view in done] == [(3, left)]
+    features.push("body", PUSHED)
+    wait_until(lambda: offline(features) == [HOT, HOT, 38.0], "the merge")
+    assert features.show("body").data.left_out == left
+    features.registry.put_view(body(holes, MILD))
+    features.materialize("body")
+    assert features.show("body").data.left_out == left
+    features.apply(body(APPLIED, MILD))
+    assert features.show("body").data.left_out == {}
 
 
 def test_a_push_of_which_nothing_is_right_is_refused(features: Features) -> None:

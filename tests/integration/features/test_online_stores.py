@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from themisto.errors import Invalid, NotFound
 from themisto.features.models import Column, Online
-from themisto.features.online import OnlineStore, OnlineTable, encode_key, open_store, table_name
+from themisto.features.online import AsyncReads, OnlineStore, OnlineTable, encode_key, open_store, table_name
 from themisto.features.tiles import Applied, Tiles
 from themisto.features.windows import Aggregate, Windows
 
@@ -129,6 +130,56 @@ def test_of_one_event_time_the_greater_sequence_counts(store: OnlineStore, table
     assert store.read(table, ["a"]) == [("a", 10, 8, *NULLS)]
 
 
+def test_of_one_event_time_in_one_write_the_greater_sequence_counts(store: OnlineStore, table: OnlineTable) -> None:
+    store.write(table, [("a", 10, 7, *NULLS), ("a", 10, 8, *OTHER), ("a", 10, 6, *ROW)])
+    assert store.read(table, ["a"]) == [("a", 10, 8, *OTHER)]
+
+
+def test_a_row_that_is_written_again_with_its_sequence_is_whole(store: OnlineStore, table: OnlineTable) -> None:
+    for values in (ROW, OTHER, ROW, NULLS, OTHER):  # whichever of two values is the greater
+        store.write(table, [("a", 10, 7, *values)])
+        assert store.read(table, ["a"]) == [("a", 10, 7, *values)]
+
+
+@pytest.mark.parametrize("new", [False, True])
+def test_what_comes_back_after_an_erasure_is_there_whatever_its_sequence(
+    store: OnlineStore, table: OnlineTable, new: bool
+) -> None:
+    """As rows with a created time do, when the one that hid them is no more, or is back from a quarantine."""
+    store.write(table, [("a", 1, 10, *OTHER)])
+    store.write(table, [("a", 2, 20, *ROW)])  # the older row makes room
+    store.erase(table, ["a"])
+    store.write(table, [("a", 1, 10, *OTHER)], new=new)
+    assert store.read(table, ["a"]) == [("a", 1, 10, *OTHER)]
+    store.erase(table, ["a"])
+    store.write(table, [("a", 2, 20, *ROW)], new=new)
+    assert store.read(table, ["a"]) == [("a", 2, 20, *ROW)]
+
+
+def test_a_clock_that_was_set_back_loses_no_row_and_no_erasure(
+    cassandra_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = OnlineTable(name=f"clock{time.time_ns()}", columns=(Column(name="x", dtype="int64"),))
+    store = open_store(cassandra_url)
+    try:
+        store.ensure(made)
+        store.write(made, [("a", 1, 1, 7)])
+    finally:
+        store.close()
+    hour_ago = time.time_ns() - 3600 * 10**9
+    monkeypatch.setattr("themisto.features.cassandra.time.time_ns", lambda: hour_ago)
+    store = open_store(cassandra_url)
+    try:
+        store.write(made, [("a", 1, 2, 8)])
+        assert store.read(made, ["a"]) == [("a", 1, 2, 8)]
+        store.erase(made, ["a", "b"])
+        assert store.read(made, ["a", "b"]) == [None, None]
+        store.write(made, [("a", 1, 2, 9), ("b", 1, 2, 9)])
+        assert store.read(made, ["a", "b"]) == [("a", 1, 2, 9), ("b", 1, 2, 9)]
+    finally:
+        store.close()
+
+
 def test_history_is_newest_first_and_as_long_as_was_asked(store: OnlineStore, table: OnlineTable) -> None:
     kept = table.model_copy(update={"online": Online(keep=3)})
     store.write(kept, [("a", at, at, *OTHER) for at in (3, 1, 2)])
@@ -137,6 +188,31 @@ def test_history_is_newest_first_and_as_long_as_was_asked(store: OnlineStore, ta
     assert [[row[1] for row in rows] for rows in found] == [[5], [], [3, 2], [3, 2]]
     assert [row[1] for row in store.history(kept, ["a"], 9)[0]] == [3, 2, 1]
     assert store.read(kept, ["a"]) == [("a", 3, 3, *OTHER)]
+
+
+def test_rows_of_new_entities_are_as_any_others(store: OnlineStore, table: OnlineTable) -> None:
+    kept = table.model_copy(update={"online": Online(keep=2)})
+    assert store.write(kept, [("a", at, at, *ROW) for at in (4, 3)], new=True) == 2
+    assert store.read(kept, ["a"]) == [("a", 4, 4, *ROW)]
+    store.write(kept, [("a", 4, 4, *ROW)], new=True)  # again, as after a kill
+    store.write(kept, [("a", at, at, *OTHER) for at in (6, 5)])
+    assert [row[1] for row in store.history(kept, ["a"], 100)[0]] == [6, 5]
+
+
+def test_a_new_entity_has_no_tombstone(cassandra_url: str) -> None:
+    store, made = (
+        open_store(cassandra_url),
+        OnlineTable(name=f"new{time.time_ns()}", columns=(Column(name="x", dtype="int64"),)),
+    )
+    try:
+        store.ensure(made)
+        store.write(made, [("a", 1, 1, 7)])
+        store.write(made, [("a", 2, 2, 8)], new=True)
+        assert [row[1] for row in store.history(made, ["a"], 9)[0]] == [2, 1], "nothing was removed"
+        store.write(made, [("a", 3, 3, 9)])
+        assert [row[1] for row in store.history(made, ["a"], 9)[0]] == [3]
+    finally:
+        store.close()
 
 
 def test_no_more_is_kept_than_was_said(store: OnlineStore, table: OnlineTable) -> None:
@@ -169,10 +245,45 @@ def test_an_erased_entity_is_gone_and_can_come_back(store: OnlineStore, table: O
     assert store.read(table, ["a"]) == [("a", 1, later, *OTHER)]
 
 
+@pytest.mark.parametrize("consistency", [None, "ONE"])
+def test_what_came_in_before_an_erasure_and_is_written_after_it_is_there(
+    store: OnlineStore, table: OnlineTable, consistency: Any
+) -> None:
+    table = table.model_copy(update={"online": Online(consistency=consistency)})
+    store.write(table, [("a", 2, 10, *ROW)])
+    store.erase(table, ["a"])
+    assert store.read(table, ["a"]) == [None]
+    store.write(table, [("a", 1, 11, *OTHER)])  # an older event of a file that came in long ago
+    assert store.read(table, ["a"]) == [("a", 1, 11, *OTHER)]
+
+
 def test_ensure_brings_a_table_to_what_is_said_now(store: OnlineStore, table: OnlineTable) -> None:
     store.write(table, [("a", 1, 1, *ROW)])
     store.ensure(table.model_copy(update={"online": Online(compaction="LeveledCompactionStrategy")}))
     assert store.read(table, ["a"]) == [("a", 1, 1, *ROW)]
+
+
+def test_ensure_sets_ours_where_cassandras_own_stands_and_leaves_what_an_operator_has_set(cassandra_url: str) -> None:
+    store: Any = open_store(cassandra_url)
+    mine = OnlineTable(name=f"s{time.time_ns()}", columns=(Column(name="x", dtype="int64"),))
+
+    def options_after(change: str | None) -> tuple[str, str]:
+        if change is not None:
+            store._session.execute(f'ALTER TABLE "{mine.name}" WITH {change}')
+        store.ensure(mine)
+        asked = "SELECT speculative_retry, compression FROM system_schema.tables WHERE keyspace_name = %s"
+        where = (store._session.keyspace, mine.name)
+        retry, compression = store._session.execute(f"{asked} AND table_name = %s", where).one()
+        return retry.lower(), compression["chunk_length_in_kb"]
+
+    assert options_after(None) == ("10ms", "4")
+    cassandras = "{'class': 'LZ4Compressor', 'chunk_length_in_kb': 16}"
+    assert options_after(f"speculative_retry = '99p' AND compression = {cassandras}") == ("10ms", "4")
+    operators = "{'class': 'ZstdCompressor', 'chunk_length_in_kb': 8}"
+    assert options_after(f"speculative_retry = '50ms' AND compression = {operators}") == ("50ms", "8")
+    assert options_after("speculative_retry = 'NONE'") == ("never", "8")
+    store.drop(mine)
+    store.close()
 
 
 def test_part_of_the_columns_can_be_read(store: OnlineStore, table: OnlineTable) -> None:
@@ -229,6 +340,42 @@ def test_tiles_of_events_in_any_order(store: OnlineStore) -> None:
     assert tiles.apply(events) == Applied(new=4, again=1, full=0)
     assert tiles.values(["a"], now) == [a]
     store.drop(table)
+
+
+def test_a_read_that_no_thread_waits_for_answers_as_any_other(store: OnlineStore, table: OnlineTable) -> None:
+    if not isinstance(store, AsyncReads):
+        assert not hasattr(store, "read_async")  # a file needs no waiting
+        return
+    keys = [f"k{n}" for n in range(250)]
+    store.write(table, [(key, n, 1, *ROW) for n, key in enumerate(keys)])
+    assert store.read_async(table, keys) is None  # nothing is prepared
+    store.prepare(table)
+    for asked in (keys[:1], ["nobody"], [*keys, "nobody", *keys[:3]], []):
+        begun = store.read_async(table, asked)
+        assert begun is not None
+        assert begun.result(20) == store.read(table, asked)
+    nobodys = store.read_async(table, keys)
+    assert nobodys is not None
+    nobodys.cancel()
+    begun = store.read_async(table, keys[:2])
+    assert begun is not None
+    assert [row and row[0] for row in begun.result(20)] == ["k0", "k1"]
+
+
+def test_a_table_that_went_away_is_told_by_a_read_that_no_thread_waits_for(cassandra_url: str) -> None:
+    reader, other = open_store(cassandra_url), open_store(cassandra_url)
+    assert isinstance(reader, AsyncReads)
+    gone = OnlineTable(name=f"gone{time.time_ns()}", columns=(Column(name="x", dtype="int64"),))
+    other.ensure(gone)
+    reader.prepare(gone)
+    other.drop(gone)
+    for asked in (["a"], [f"k{n}" for n in range(150)]):  # one request, and two that both fail
+        begun = reader.read_async(gone, asked)
+        assert begun is not None
+        with pytest.raises(NotFound, match="materialize"):
+            begun.result(20)
+    reader.close()
+    other.close()
 
 
 def test_table_that_was_never_made_is_not_found(store: OnlineStore) -> None:

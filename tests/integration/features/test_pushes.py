@@ -57,8 +57,8 @@ def apply(features: Features, source: pd.DataFrame | None, **more) -> None:
 def test_a_push_is_read_at_once_and_part_of_the_past_soon(features: Features) -> None:
     apply(features, rows(("a", "2024-01-01", 1.0), ("b", "2024-01-01", 5.0)))
     features.materialize("accounts")
-    pushed = features.push("accounts", rows(("a", "2024-01-03", 3.0)))
-    assert (pushed.rows, pushed.online) == (1, True)
+    pushed = features.push("accounts", rows(("a", "2024-01-03", 2.0), ("a", "2024-01-03", 3.0)))
+    assert (pushed.rows, pushed.online, pushed.doubles) == (1, True, 1)
     assert features.get("scoring", who=["a", "b"])["balance"].tolist() == [3.0, 5.0]
     wait_until(lambda: balances(features, "2024-01-02", "2024-01-04") == [1.0, 3.0], "the merge")
 
@@ -74,14 +74,44 @@ def test_a_view_that_is_only_pushed_to_says_how_far_it_is_online(features: Featu
     assert reaches("2024-01-03")
     features.push("accounts", rows(("a", "2024-01-02", 2.0)))
     assert reaches("2024-01-03")
-    wait_until(lambda: balances(features, "2024-01-02", "2024-01-04") == [2.0, 3.0], "the merge")
+
+    def merged() -> bool:
+        try:
+            return balances(features, "2024-01-02", "2024-01-04") == [2.0, 3.0]
+        except NotFound:  # it had no rows before
+            return False
+
+    wait_until(merged, "the merge")
     assert reaches("2024-01-03")
     shown = repr(display.freshness(features.freshness()))
-    assert re.search(r"2024-01-03 00:00:00\+00:00 +2024-01-03 00:00:00\+00:00 +— +—", shown), shown
+    assert re.search(r"2024-01-03 00:00:00 UTC +2024-01-03 00:00:00 UTC +— +—", shown), shown
     features.apply(view(rows(("a", "2024-01-05", 5.0))))
     assert reaches("2024-01-03")
     features.materialize("accounts")
     assert reaches("2024-01-05")
+    wider = rows(("a", "2024-01-05", 5.0)).assign(more=1)
+    features.apply(themisto.FeatureView("accounts", entity=CUSTOMER, at="at", source=wider))
+    fresh = features.freshness()[0]
+    assert (fresh.version, fresh.online_to, fresh.materialized_at) == (2, None, None)
+    features.materialize("accounts")
+    assert reaches("2024-01-05")
+
+
+def test_whatever_is_written_is_announced_to_the_panels_of_the_group(bench: Bench, monkeypatch) -> None:
+    heard: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        bench.control.events, "publish", lambda kind, data, group=None: heard.append((kind, group or ""))
+    )
+    features = bench.features("herald", ["heralds"])
+    mine = ("features", "heralds")
+    features.apply(view(rows(("a", "2024-01-01", 1.0))))
+    wait_until(lambda: heard.count(mine) == 2, "the definition and its rows")
+    features.apply(themisto.FeatureService("scoring", features=["accounts"]))
+    features.push("accounts", rows(("a", "2024-01-02", 2.0)))
+    wait_until(lambda: heard.count(mine) == 4, "the service and the push")
+    with pytest.raises(NotFound):
+        features.push("account", rows(("a", "2024-01-02", 2.0)))
+    assert heard.count(mine) == 4
 
 
 def test_a_late_push_changes_the_past_and_not_the_present(features: Features) -> None:

@@ -114,13 +114,15 @@ class Online:
 
     def __init__(self) -> None:
         self.rows: list[tuple[object, ...]] = []
+        self.new: list[bool] = []
         self.erased: list[str] = []
         self.dies_after: int | None = None
 
-    def write(self, table: OnlineTable, rows: list[tuple[object, ...]]) -> None:
+    def write(self, table: OnlineTable, rows: list[tuple[object, ...]], *, new: bool = False) -> None:
         if self.dies_after is not None and len(self.rows) >= self.dies_after:
             raise SystemExit
         self.rows += rows
+        self.new += [new] * len(rows)
 
     def erase(self, table: OnlineTable, keys: list[str]) -> None:
         self.erased += keys
@@ -137,6 +139,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(control: Control, tmp_path: 
         features.layers.keep(ANNA, "one", "v", path, None)
         run = features.materializing.ask(ANNA, "one", "v", None, None, **more)
         online.rows.clear()
+        online.new.clear()
         done = features.materializing.do(run.id)
         assert (done.state, done.rows_written) == ("done", done.rows_total)
         return [row[0] for row in online.rows]
@@ -152,11 +155,13 @@ def test_a_run_that_was_killed_goes_on_where_it_was(control: Control, tmp_path: 
     done = features.materializing.do(run.id)
     assert (done.state, done.rows_written, done.rows_total) == ("done", 12_000, 12_000)
     assert [row[0] for row in online.rows] == list(many.who)
+    assert all(online.new), "no entity was online"
     assert brought(many) == []
     assert brought(many.assign(x=[2.0, *many.x[1:]])) == ["k000000"]
     assert brought(many.iloc[1:]) == []
     assert online.erased == ["k000000"]
     assert len(brought(many.iloc[1:], full=True)) == 11_999
+    assert not any(online.new)
     assert features.registry.view("one", "v").freshness.online_rows == 12_000
 
 
@@ -205,3 +210,17 @@ def test_what_was_pushed_comes_back_when_its_entity_was_taken_off(control: Contr
     features.pushing.do()
     assert [(row[0], row[3]) for row in online.rows] == [("a", 4.0)]
     assert features.registry.view("one", "v").data.rows == 3
+
+
+def test_what_was_pushed_is_never_written_over_as_if_nothing_were_there(control: Control, tmp_path: Path) -> None:
+    features, online = control.features, Online()
+    control.features.__dict__["_online"] = online
+    registered = features.registry.put_view(ANNA, "one", view())
+    path, _ = write_parquet(registered.view, ROWS, tmp_path / "drafts")
+    features.layers.keep(ANNA, "one", "v", path, None)
+    run = features.materializing.ask(ANNA, "one", "v", None, None)
+    pushed, _ = write_parquet(registered.view, ROWS.assign(x=7.0), tmp_path / "drafts")
+    assert features.pushing.push(ANNA, "one", "v", pushed, None).online
+    online.new.clear()
+    assert features.materializing.do(run.id).state == "done"
+    assert online.new == [False] * len(online.new) != []

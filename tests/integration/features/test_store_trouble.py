@@ -105,13 +105,8 @@ def test_a_column_of_another_type_is_told_and_left_as_it_was(store: OnlineStore,
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory, free_base: Callable[[], int], url: str) -> Iterator[Bench]:
-    bench = Bench(tmp_path_factory.mktemp("state"), free_base(), online_store=url)
-    bench.start_control()
-    bench.start_transformer()
-    yield bench
-    bench.stop_transformer()
-    bench.stop_control()
-    bench.hub.stop()
+    with Bench(tmp_path_factory.mktemp("state"), free_base(), online_store=url) as bench:
+        yield bench
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import httpx
 import pandas as pd
@@ -13,6 +14,8 @@ from tests.integration.features.conftest import KEY, Bench, wait_until
 import themisto
 from themisto import Aggregate
 from themisto.errors import Invalid, NotFound, Refused, Unauthenticated, Unavailable
+from themisto.features.records import RegisteredView
+from themisto.features.service import Features
 from themisto_hub.control.audit import AuditRow
 
 ROWS = pd.DataFrame(
@@ -107,6 +110,41 @@ def test_windows_online_are_those_of_the_join(bench: Bench) -> None:
     spine = pd.DataFrame({"customer": [1, 2, 3], "paid_at": [pd.Timestamp.now(tz="UTC")] * 3})
     joined = features.historical(spine, "scoring").drop(columns="paid_at")
     pd.testing.assert_frame_equal(joined, online, check_dtype=False)
+
+
+def test_a_check_fetches_anew_where_the_rows_it_was_to_fetch_were_replaced(bench: Bench) -> None:
+    ours, theirs = (bench.features(name, ["checking"]) for name in ("checker", "changer"))
+    view = themisto.FeatureView("sky", entity=themisto.Entity("airport", keys=["origin"]), at="time_hour", source=ROWS)
+    ours.apply(view, themisto.FeatureService("seen", features=["sky"]))
+
+    def push(temp: float) -> Path:
+        """One row more, and the file of all of them."""
+        theirs.push("sky", ROWS.tail(1).assign(temp=temp))
+        data = bench.control.features.layers.merge("checking", "sky")
+        return bench.control.features.rows.folder("checking", "sky") / f"{data.sha256}.parquet"
+
+    before = push(7.0)
+
+    class Late:
+        """Between learning what the view has and fetching it somebody else pushes."""
+
+        asked = 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(ours.registry, name)
+
+        def file(self, registered: RegisteredView) -> Path:
+            self.asked += 1
+            if self.asked == 1:
+                push(8.0)
+                theirs.materialize("sky")
+            return ours.registry.file(registered)
+
+    late = Late()
+    assert before.exists()
+    found = Features(ours._settings, None, late).check("seen")
+    assert (before.exists(), late.asked) == (False, 2)
+    assert ("skew" in found.skipped, found.of("skew")) == (False, [])
 
 
 def test_other_groups_see_nothing(bench: Bench, applied) -> None:

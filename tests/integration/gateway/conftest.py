@@ -10,7 +10,7 @@ from tests.integration.gateway.parts import Gateway
 from themisto_hub.gateway.routes import RouteTable, write
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gateway(tmp_path_factory, free_base) -> Iterator[Gateway]:
     gateway = Gateway(tmp_path_factory.mktemp("gateway"), free_base())
     write(RouteTable(), gateway.settings.xds)

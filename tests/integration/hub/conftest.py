@@ -12,14 +12,14 @@ import pytest
 from tests.integration.hub.house import House, open_house
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Without isolation, as an ordinary user would run it."""
     with open_house(tmp_path_factory.mktemp("hub"), isolated=False) as house:
         yield house
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def walled_hub() -> Iterator[House]:
     """With a uid for each person. Needs root. Not below /tmp, which every server has of its own."""
     if os.geteuid() != 0:

@@ -32,7 +32,7 @@ TRITON = Path(os.environ.get("THEMISTO_TRITON", ROOT / ".venvs" / "triton"))
 _SCOPES = [f"custom:themisto:{scope}" for scope in ("deploy", "infer", "features:read")]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def serving(free_base) -> Iterator[Serving]:
     """The scientist's `Serving`."""
     if not (TRITON / "bin" / "python").exists():
@@ -87,7 +87,7 @@ def serving(free_base) -> Iterator[Serving]:
         yield Serving(kernel, client, Tracking(kernel, None))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def frame():
     """Text, integers, floats, and some missing values."""
     rng = np.random.default_rng(7)
@@ -103,6 +103,6 @@ def frame():
     return frame.assign(temp=frame.temp.where(frame.index % 9 > 0))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def late(frame):
     return ((frame.hour / 24 + frame.dist / 2000 + (frame.carrier == "AA")) > 1.3).astype(int)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import httpx
-from tests.integration.spans.test_one_trace import answered
+from tests.integration.spans.test_one_trace import PREDICT, answered, entered
 
 TWENTY = """
 for _ in range(10):
@@ -31,8 +31,7 @@ def test_nobody_misses_a_collector_that_is_down(house):
         said = house.notebook(TWENTY)
     assert said["rows"] == 2
     assert "opentelemetry" not in said["stderr"]
-    trace = house.notebook(TWENTY)["trace"]  # and it is found again
-    house.collector.wait_for(trace, answered)
+    house.recorded(lambda: house.notebook(TWENTY)["trace"], answered)  # and it is found again
 
 
 def test_nothing_personal_is_in_any_span(house):
@@ -57,7 +56,8 @@ said["trace"] = endpoint.predict(full).attrs["trace_id"]
     refused = httpx.post(url, json={"inputs": []}, headers=headers, trust_env=False)
     assert refused.status_code == 401
     house.collector.wait_for(refused.headers["x-trace-id"], bool)
-    house.collector.wait_for(said["trace"], answered)
+    house.collector.wait_for(said["trace"], entered)
+    house.recorded(lambda: house.notebook(PREDICT.format(frame="full"))["trace"], answered)
     sent = b"\n".join(house.collector.raw)
     assert len(house.collector.raw) > 10
     words = ["of-kim", "of-lee", "4711.2", "4712.5", "secret-of", "scientist", said["token"].split(".")[1]]

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.integration.spans.test_one_trace import answered
+from tests.integration.spans.test_one_trace import PREDICT, answered, entered
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docs" / "tracing.md").read_text()
@@ -39,7 +39,7 @@ def traces(house):
 
 def test_its_examples_are_traced(house, traces):
     looked_up, own, given = traces
-    house.collector.wait_for(looked_up, answered)
+    house.collector.wait_for(looked_up, entered)
     spans = house.collector.wait_for(own, lambda s: [one.name for one in s].count("infer") == 2)
     house.collector.wait_for(given, lambda s: "infer" in {one.name for one in s})
     house.collector.wait_for(own, lambda s: "score the applications" in {one.name for one in s})
@@ -47,9 +47,11 @@ def test_its_examples_are_traced(house, traces):
 
 
 def test_every_span_it_names_comes_and_every_service_is_named(house, traces):
-    by_key = house.notebook('said["trace"] = serving.endpoint("late").predict(keys).attrs["trace_id"]')["trace"]
-    house.collector.wait_for(by_key, lambda s: answered(s) and "features.read" in {one.name for one in s})
-    house.collector.wait_for(traces[0], answered)
+    house.recorded(
+        lambda: house.notebook(PREDICT.format(frame="keys"))["trace"],
+        lambda s: answered(s) and "features.read" in {one.name for one in s},
+    )
+    house.collector.wait_for(traces[0], entered)
     seen = {(span.service, span.name) for span in house.collector.spans}
     elsewhere = {("gateway", "shadow"), ("triton-prod", "InferRequest")}  # test_tries, and no prod runs here
     for service, name in set(ROWS) - elsewhere:

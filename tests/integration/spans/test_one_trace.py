@@ -9,7 +9,6 @@ from tests.integration.features.late import grpc_inputs
 from tests.integration.spans.conftest import Tree, wait_until
 
 PREDICT = 'said["trace"] = serving.endpoint("late").predict({frame}).attrs["trace_id"]'
-OWN = "1bf7651916cd43dd8448eb211c80319d"
 ABOVE = "b7ad6b7169203331"
 TOKEN = 'said["token"] = control.gateway_token()'
 
@@ -19,9 +18,13 @@ def answered(spans):
     return {"InferRequest", "infer", "themisto.predict"} <= {span.name for span in spans}
 
 
+def entered(spans):
+    """The two before the model server have sent what ends last."""
+    return {"infer", "themisto.predict"} <= {span.name for span in spans}
+
+
 def test_a_prediction_is_one_trace_from_the_notebook_to_the_model(house):
-    trace = house.notebook(PREDICT.format(frame="full"))["trace"]
-    tree = Tree(house.collector.wait_for(trace, answered))
+    tree = Tree(house.recorded(lambda: house.notebook(PREDICT.format(frame="full"))["trace"], answered))
     assert tree.way(tree.one("triton-dev", "compute")) == [
         "notebook: themisto.predict",
         "gateway: infer",
@@ -33,9 +36,12 @@ def test_a_prediction_is_one_trace_from_the_notebook_to_the_model(house):
 
 
 def test_features_that_the_gateway_reads_are_in_it(house):
-    trace = house.notebook(PREDICT.format(frame="keys"))["trace"]
     both = {"features.read", "features.infer"}
-    tree = Tree(house.collector.wait_for(trace, lambda s: answered(s) and both <= {one.name for one in s}))
+    spans = house.recorded(
+        lambda: house.notebook(PREDICT.format(frame="keys"))["trace"],
+        lambda s: answered(s) and both <= {one.name for one in s},
+    )
+    tree = Tree(spans)
     transformer = [
         "notebook: themisto.predict",
         "gateway: infer",
@@ -50,11 +56,14 @@ def test_features_that_the_gateway_reads_are_in_it(house):
 
 def test_grpc_is_traced_as_http_is(house):
     token = house.notebook(TOKEN)["token"]
-    headers = {"authorization": f"Bearer {token}", "traceparent": f"00-{OWN}-{ABOVE}-01"}
-    with triton_grpc.InferenceServerClient(house.settings.gateway_grpc) as client:
-        client.infer("late", grpc_inputs(["JFK-of-kim"]), headers=headers)
+
+    def ask():
+        own = np.random.default_rng().bytes(16).hex()
+        by_grpc(house, token, f"00-{own}-{ABOVE}-01", ["JFK-of-kim"])
+        return own
+
     way = {"InferRequest", "infer", "features.infer", "ask late--1.entity.grpc"}
-    spans = house.collector.wait_for(OWN, lambda s: way <= {one.name for one in s})
+    spans = house.recorded(ask, lambda s: way <= {one.name for one in s})
     tree = Tree(spans)
     assert tree.one("gateway", "infer").parent == ABOVE
     by_id = {span.id: span for span in spans}
@@ -65,7 +74,7 @@ def test_grpc_is_traced_as_http_is(house):
 
 def test_the_gateways_span_says_which_release_answered(house):
     trace = house.notebook(PREDICT.format(frame="full"))["trace"]
-    span = Tree(house.collector.wait_for(trace, answered)).one("gateway", "infer")
+    span = Tree(house.collector.wait_for(trace, entered)).one("gateway", "infer")
     told = {k: v for k, v in span.attributes.items() if k.startswith("themisto.")}
     assert told == {"themisto.endpoint": "late", "themisto.release": "late@1"}
     assert span.attributes["http.status_code"] == "200"
@@ -75,7 +84,7 @@ def test_the_prediction_log_knows_the_trace_and_the_span_the_request(house):
     trace = house.notebook(PREDICT.format(frame="full"))["trace"]
     wait_until(lambda: house.logged(trace), 60, "the log's line")
     (line,) = house.logged(trace)
-    span = Tree(house.collector.wait_for(trace, answered)).one("gateway", "infer")
+    span = Tree(house.collector.wait_for(trace, entered)).one("gateway", "infer")
     assert span.attributes["guid:x-request-id"] == line["request_id"]
 
 
@@ -91,18 +100,25 @@ def test_a_caller_without_a_trace_is_told_the_one_that_began_at_the_gateway(hous
 
 def test_what_the_caller_does_not_record_nobody_records(house):
     token = house.notebook(TOKEN)["token"]
-    quiet, loud = np.random.default_rng(3).bytes(16).hex(), np.random.default_rng(4).bytes(16).hex()
-    for trace, flag in ((quiet, "00"), (loud, "01")):
-        for frame in (["JFK-of-kim"], ["LGA-of-lee"]):
-            headers = {"authorization": f"Bearer {token}", "traceparent": f"00-{trace}-{ABOVE}-{flag}"}
-            with triton_grpc.InferenceServerClient(house.settings.gateway_grpc) as client:
-                client.infer("late", grpc_inputs(frame), headers=headers)
+    quiet = np.random.default_rng(3).bytes(16).hex()
+    by_grpc(house, token, f"00-{quiet}-{ABOVE}-00", ["JFK-of-kim"], ["LGA-of-lee"])
+
+    def ask():
+        loud = np.random.default_rng().bytes(16).hex()
+        by_grpc(house, token, f"00-{loud}-{ABOVE}-01", ["JFK-of-kim"], ["LGA-of-lee"])
+        return loud
+
     # Whoever sends has sent what came later: of the first there is nothing to come.
-    house.collector.wait_for(
-        loud, lambda s: [one.name for one in s].count("InferRequest") == [one.name for one in s].count("infer") == 2
-    )
-    house.collector.wait_for(loud, lambda s: [one.name for one in s].count("features.infer") == 2)
+    sent = ("InferRequest", "infer", "features.infer")
+    house.recorded(ask, lambda s: all([one.name for one in s].count(name) == 2 for name in sent))
     assert house.collector.of(quiet) == []
+
+
+def by_grpc(house, token, traceparent, *frames):
+    headers = {"authorization": f"Bearer {token}", "traceparent": traceparent}
+    for frame in frames:
+        with triton_grpc.InferenceServerClient(house.settings.gateway_grpc) as client:
+            client.infer("late", grpc_inputs(frame), headers=headers)
 
 
 def test_a_deploy_is_one_trace_with_the_steps_of_its_rollout(house):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 from tests.integration.spans.conftest import Tree
-from tests.integration.spans.test_one_trace import TOKEN, answered
+from tests.integration.spans.test_one_trace import PREDICT, TOKEN, answered
 
 from themisto_hub.model_server.client import TritonClient
 
@@ -46,20 +46,19 @@ def test_what_stood_in_is_told_and_every_try_is_seen(house):
 
 
 def test_a_shadows_copy_is_in_the_trace_of_the_request(house):
-    trace = house.notebook(
+    house.notebook(
         """
-import time
 other = model()
 other.doc_string = "another"
 serving.deploy("watched", model(), full)
 serving.deploy("watched", other, full, strategy="shadow")
-for _ in range(10):  # the gateway takes a moment to hear of the shadow
-    time.sleep(0.3)
-    said["trace"] = serving.endpoint("watched").predict(full).attrs["trace_id"]
 """
-    )["trace"]
-    spans = house.collector.wait_for(
-        trace, lambda s: answered(s) and [one.name for one in s].count("InferRequest") == 2 and "shadow" in names(s)
+    )
+    predict = PREDICT.format(frame="full").replace("late", "watched")
+    ask = f"import time\nfor _ in range(10):\n    time.sleep(0.3)  # the gateway hears of the shadow\n    {predict}"
+    spans = house.recorded(
+        lambda: house.notebook(ask)["trace"],
+        lambda s: answered(s) and [one.name for one in s].count("InferRequest") == 2 and "shadow" in names(s),
     )
     assert names(spans) >= {"watched--1", "watched--2"}
 

@@ -101,7 +101,7 @@ class Bench(Gateway):
         return Process("themisto_hub.streams", "--port", str(port), environment=environment, log=log)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     given = os.environ.get("THEMISTO_TEST_KAFKA", "")
     if not given:
@@ -113,7 +113,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield servers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bench(kafka: str, tmp_path_factory: pytest.TempPathFactory, free_base: Callable[[], int]) -> Iterator[Bench]:
     state = tmp_path_factory.mktemp("streams")
     (state / "control").mkdir(mode=0o700)

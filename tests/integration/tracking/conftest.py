@@ -81,7 +81,7 @@ class TrackingServer:
         return httpx.Client(base_url=self.url, headers=headers, timeout=30)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory, free_base):
     base = free_base()
     with HubIdentity(base + 1) as hub:

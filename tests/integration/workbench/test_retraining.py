@@ -27,9 +27,11 @@ except themisto.errors.ThemistoError as error:
 """
 WRONG = """
 log = %deploy log retrained --limit 200
+name = "outputs.label" if "outputs.label" in log else "label"
+log = log.dropna(subset=[name]) if name in log else log.head(0)  # an early request may have had no answer
 truth = log.loc[:, ["request_id", "row"]] if len(log) else log
 if len(log):
-    truth["label"] = 1 - log["outputs.label" if "outputs.label" in log else "label"].astype(int)
+    truth["label"] = 1 - log[name].astype(int)
 print(len(truth))
 """
 

@@ -68,7 +68,7 @@ class RedisStore:
         with _ours():
             self._redis.ping()
 
-    def write(self, table: OnlineTable, rows: Iterable[Row]) -> int:
+    def write(self, table: OnlineTable, rows: Iterable[Row], *, new: bool = False) -> int:
         self._known(table)
         names = [column.name for column in table.columns]
         ttl = "" if table.online.ttl_s is None else round(table.online.ttl_s * 1e6)

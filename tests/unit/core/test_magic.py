@@ -1,11 +1,15 @@
 """The common plumbing of magics: parsing, bodies, errors as a person sees them."""
 
+import importlib
+
 import pytest
+from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
+import themisto
 from themisto.errors import Invalid, NotFound
-from themisto.magic import LineParser, VerbMagics, key_values, variable
+from themisto.magic import _VERBS, LineParser, VerbMagics, key_values, variable
 from themisto.settings import Settings
 from themisto.workbench import Workbench
 
@@ -105,3 +109,47 @@ def test_deploy_without_a_workbench_names_the_missing_setting(shell, monkeypatch
     result = shell.run_cell("%themisto profiles")
     assert isinstance(result.error_in_exec, UsageError)
     assert "THEMISTO_URL" in str(result.error_in_exec)
+
+
+@pytest.mark.parametrize("name", ["track", "features", "step", "pipeline", "deploy", "schedule"])
+def test_a_question_mark_shows_all_that_a_magic_takes(shell, name):
+    themisto.load_ipython_extension(shell)
+    told = shell.object_inspect_text(f"%{name}")
+    magics = importlib.import_module(_VERBS[name]).MAGICS(shell)
+    for parser in magics.parsers[name]:
+        for verb, its in parser.verbs().items():
+            assert f"%{name} {verb}" in told
+            assert all(option in told for option in its.options())
+        assert all(option in told for option in parser.options())
+
+
+def completed(shell, line: str) -> list[tuple[str, int]]:
+    """What Tab offers, and from which column on it replaces."""
+    with provisionalcompleter():
+        return [(found.text, found.start) for found in shell.Completer.completions(line, len(line))]
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("%features er", [("erase", 10)]),
+        ("x = 1\n%features quar", [("quarantine", 16)]),
+        ("%features erase customer id=1 --", [("--yes", 30)]),
+        ("%features get scoring --a", [("--as-of", 22)]),
+        ("%%features train --kn", [("--known", 17)]),
+        ("%deploy resu", [("resume", 8)]),
+        ("%deploy pause credit --", [("--reason", 21)]),
+        ("%track compa", [("compare", 7)]),
+        ("%features show --", [("--help", 15)]),
+        ("%features erase ", [("--help", 16)]),
+    ],
+)
+def test_tab_offers_what_may_come_next_and_no_word_of_python(shell, monkeypatch, tmp_path, line, offered):
+    monkeypatch.setattr("themisto.magic.workbench", lambda: Workbench(Settings(url=None, home=tmp_path)))
+    themisto.load_ipython_extension(shell)
+    assert completed(shell, line) == offered
+
+
+def test_tab_elsewhere_is_left_to_ipython(shell):
+    themisto.load_ipython_extension(shell)
+    assert ("print", 0) in completed(shell, "prin")

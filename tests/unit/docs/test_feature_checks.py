@@ -11,7 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from themisto.features import comparing, skew, targets
 from themisto.features.expectations import Expect
-from themisto.features.magic import _CHECK
+from themisto.features.magic import _LINE
 from themisto.settings import Settings
 from themisto.workbench import Workbench
 
@@ -72,5 +72,5 @@ def test_the_thresholds_are_those_of_the_code():
 def test_every_expectation_and_option_is_told():
     told = " ".join(table("| say | a row against it | empty values |"))
     assert set(re.findall(r"`(\w+)=", told)) == set(Expect.model_fields) - {"column"}
-    for option in _CHECK:
+    for option in _LINE.verbs()["check"].options():
         assert f"`{option}`" in DOCUMENT or f"{option} " in DOCUMENT, option

@@ -1,9 +1,14 @@
 """What the README shows is what the notebook of the tour holds, and what it links to is there."""
 
+import importlib
 import re
 from pathlib import Path
 
 import nbformat
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from themisto.magic import _VERBS
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
@@ -16,6 +21,16 @@ def test_the_example_is_the_first_notebook_cell_for_cell():
     assert shown == cells[: len(shown)]
     lines = [line for block in shown for line in block.splitlines() if line.strip()]
     assert len(lines) <= 20
+
+
+@pytest.mark.parametrize("name", ["features", "deploy", "pipeline", "track", "schedule"])
+def test_the_table_of_verbs_leaves_none_out(name):
+    table = README.partition("## The verbs")[2].partition("\n## ")[0]
+    row = rf"^\| (?:\*\*{name}\*\* )?\|.*%{name} .*$"
+    said = {word for line in re.findall(row, table, re.MULTILINE) for word in re.findall(r"\w+", line.split("|")[2])}
+    parsers = importlib.import_module(_VERBS[name]).MAGICS(InteractiveShell()).parsers[name]
+    for parser in parsers:
+        assert set(parser.verbs()) <= said
 
 
 def test_links_and_pictures_are_there():

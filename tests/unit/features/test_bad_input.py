@@ -232,7 +232,9 @@ def test_a_type_that_changes_is_a_version_and_the_old_service_is_told(applied: F
     rows = weather_rows.assign(temp=["warm"] * 4)
     changed = themisto.FeatureView("weather", entity=airport, at="time_hour", ttl="3h", source=rows)
     assert applied.apply(changed)[0].thing.view.version == 2
-    with pytest.raises(Invalid, match=r"delay@1 reads weather:temp \(float64\), and version 2 of the view has it no"):
+    with pytest.raises(
+        Invalid, match=r"delay@1 reads weather:temp \(float64\), and version 2 of the view has it as string"
+    ):
         applied.historical(SPINE, "delay")
 
 

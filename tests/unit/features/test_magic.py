@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -28,9 +29,9 @@ def magics(tmp_path, weather, weather_rows) -> FeaturesMagics:
 
 def test_from_apply_to_get(magics: FeaturesMagics) -> None:
     assert "delay@1" in repr(magics.features("apply delay weather"))
-    assert "rows written  2" in repr(magics.features("materialize weather"))
+    assert "rows written   2" in repr(magics.features("materialize weather"))
     assert "Nothing had changed" in repr(magics.features("materialize weather"))
-    assert "rows written  2" in repr(magics.features("materialize weather --full"))
+    assert "rows written   2" in repr(magics.features("materialize weather --full"))
     assert magics.features("get delay origin=JFK")["temp"].tolist() == [3.0]
     assert "weather" in repr(magics.features("list"))
     assert "temp float64" in repr(magics.features("show weather"))
@@ -92,6 +93,37 @@ def test_quarantine_is_a_frame(magics: FeaturesMagics) -> None:
     assert list(magics.complete("features", ["quarantine", ""])) == ["weather"]
 
 
+def test_rows_that_are_left_out_are_told(magics: FeaturesMagics, capsys: pytest.CaptureFixture[str]) -> None:
+    weather = magics.shell.user_ns["weather"]
+    holes = weather.source.assign(origin=["JFK", None, "LGA", "JFK"])
+    told = "2: origin is empty (1); another row has its key and time (1)"
+    magics.shell.user_ns["weather"] = themisto.FeatureView(
+        "weather", entity=weather.entity, at="time_hour", source=holes
+    )
+    assert f"2 rows to 2013-01-01 10:00 UTC; left out {told}" in repr(magics.features("apply weather"))
+    assert re.search(rf"left out +{re.escape(told)}", repr(magics.features("show weather")))
+    assert magics.features("quarantine weather").empty
+    assert capsys.readouterr().out == f"Not in quarantine either, but left out: {told}.\n"
+    everybody = weather.source.assign(origin=pd.Series([None] * 4, dtype="string"))
+    magics.shell.user_ns["weather"] = themisto.FeatureView(
+        "weather", entity=weather.entity, at="time_hour", source=everybody
+    )
+    assert "no rows; left out 4: origin is empty (4)" in repr(magics.features("apply weather"))
+
+
+def test_rows_of_one_key_and_time_are_told(magics: FeaturesMagics) -> None:
+    weather = magics.shell.user_ns["weather"]
+    once = weather.source.drop_duplicates(["origin", "time_hour"])
+    twice = pd.concat([once, once.assign(temp=9.0)])
+    magics.shell.user_ns["weather"] = themisto.FeatureView(
+        "weather", entity=weather.entity, at="time_hour", source=twice
+    )
+    assert "left out 3: another row has its key and time (3)" in repr(magics.features("apply weather"))
+    magics.shell.user_ns["more"] = twice
+    shown = repr(magics.features("push weather more"))
+    assert re.search(r"left out +3: another row has its key and time", shown), shown
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -118,6 +150,7 @@ def test_quarantine_is_a_frame(magics: FeaturesMagics) -> None:
         ("get delay origin=JFK --only tmp", "delay@1 has no feature 'tmp'. Did you mean temp"),
         ("get delay origin=JFK --last 0", "Ask for at least one"),
         ("get delay@x origin=JFK", "'delay@x' is not NAME@VERSION"),
+        ("get delay origin=JFK --as-of 2013-01-01 --last 2", "(--as-of, --last). Leave one out"),
         ("erase airport origin=JFK", "Nothing was erased: there is no way back. Say that you mean it: --yes"),
     ],
 )
@@ -204,6 +237,77 @@ def test_tab_knows_views_services_keys_and_variables(magics: FeaturesMagics) -> 
     assert "weather" in magics.complete("features", ["apply", ""])
 
 
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("erase ", ["airport"]),
+        ("erase airport ", ["origin=", "--yes"]),
+        ("erase airport origin=JFK ", ["--yes"]),
+        ("push weather ", ["flights"]),
+        ("push weather flights ", []),
+        ("show weather ", []),
+        ("apply weather ", ["delay", "--dry-run"]),
+        ("materialize weather --full ", ["--since", "--until"]),
+        ("materialize weather --since ", []),
+        ("get delay origin=JFK --last 2 ", ["--as-of", "--only"]),
+        ("get nothing ", ["--as-of", "--last", "--only"]),
+        ("check delay --against flights --label ", ["origin", "dep", "late"]),
+        ("check delay --against flights --split ", ["origin", "dep", "late", "flights"]),
+        ("train --service delay ", ["--at", "--known", "--to"]),
+    ],
+)
+def test_tab_offers_what_the_verb_takes_and_has_not_got(magics: FeaturesMagics, line, offered) -> None:
+    magics.features("apply weather delay")
+    assert list(magics.complete("features", line.split(" "))) == offered
+
+
+def test_tab_offers_the_key_of_an_entity_of_the_same_name(magics: FeaturesMagics) -> None:
+    magics.shell.user_ns["spent"] = themisto.FeatureView(
+        "spent",
+        entity=themisto.Entity("customer", keys=["customer"]),
+        at="day",
+        source=pd.DataFrame({"customer": [1], "day": pd.to_datetime(["2024-01-01"]), "sum": [1.0]}),
+    )
+    magics.features("apply spent")
+    assert list(magics.complete("features", ["erase", "customer", ""])) == ["customer=", "--yes"]
+
+
+def test_show_says_whose_data_it_is_and_how_long_it_holds(magics: FeaturesMagics) -> None:
+    weather = magics.shell.user_ns["weather"]
+    features = [themisto.Feature("temp", personal=True), "sky"]
+    magics.shell.user_ns["weather"] = themisto.FeatureView(
+        "weather", entity=weather.entity, at="time_hour", source=weather.source, features=features,
+        ttl="30d", fresh="1h", owner="risk", tags=["gold"], online=themisto.Online(keep=3),
+    )  # fmt: skip
+    magics.features("apply weather")
+    facts = magics.features("show weather").facts
+    assert facts["holds"] == "30 d"
+    assert facts["promise"] == "the newest at most 1 h old"
+    assert facts["online"] == "the last 3 of each entity"
+    assert (facts["personal data"], facts["owner"], facts["tags"]) == (["temp"], "risk", ("gold",))
+
+
+def test_how_a_materialization_goes_on_is_gone_when_it_is_over(magics: FeaturesMagics, monkeypatch) -> None:
+    shown: list[object] = []
+    handle = SimpleNamespace(update=lambda what, **_: shown.append(what))
+    monkeypatch.setattr("IPython.core.getipython.get_ipython", lambda: SimpleNamespace(kernel=True))
+    monkeypatch.setattr("IPython.display.display", lambda what, **_: shown.append(what) or handle)
+    magics.features("apply weather")
+    told = repr(magics.features("materialize weather"))
+    assert "weather goes online" in repr(shown[0])
+    assert shown[-1] == {"text/plain": ""}
+    assert "rows a second" in told
+
+
+def test_one_row_is_a_row(magics: FeaturesMagics) -> None:
+    magics.features("apply weather")
+    magics.shell.user_ns["fresh"] = magics.shell.user_ns["weather"].source.head(1)
+    assert "weather: 1 row\n" in repr(magics.features("push weather fresh"))
+    magics.shell.user_ns["fresh"] = magics.shell.user_ns["fresh"].assign(temp="warm")
+    with pytest.raises(UsageError, match=r"'temp' is string, not float64\. Convert it"):
+        magics.features("push weather fresh")
+
+
 def test_windows_and_transform_are_shown(magics: FeaturesMagics, weather_rows: pd.DataFrame) -> None:
     magics.shell.user_ns["storms"] = themisto.FeatureView(
         "storms",
@@ -216,7 +320,7 @@ def test_windows_and_transform_are_shown(magics: FeaturesMagics, weather_rows: p
     )
     magics.features("apply storms")
     shown = repr(magics.features("show storms"))
-    for told in ("max_twice_1d float64", "3600 s", "twice float64", "sql: SELECT origin"):
+    for told in ("max_twice_1d float64", "1 h", "twice float64", "sql: SELECT origin"):
         assert told in shown
 
 

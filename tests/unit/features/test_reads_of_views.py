@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from themisto.errors import Late, Unavailable
+from themisto.errors import Late, NotFound, ThemistoError, Unavailable
 from themisto.features.models import Column
 from themisto.features.records import ServiceColumn, ServiceSpec
 from themisto_hub.gateway.feature_reads import FeatureReads
@@ -73,3 +74,45 @@ def test_a_store_that_is_half_down_is_told_by_the_view_it_fails_for() -> None:
 
     with pytest.raises(Unavailable, match=r"'slow' cannot be read now: Two of three nodes are away\. Try again\."):
         read(Store(half), 60)
+
+
+class Prompt(Store):
+    """Answers later, while no thread waits; the first question by a thread."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: None)
+        self.begun: dict[str, Future[Any]] = {}
+
+    def read_async(self, table: Any, keys: Any) -> Future[Any] | None:
+        return self.begun.get(table.name[:4])
+
+
+def test_what_a_store_answers_by_itself_takes_no_thread_and_what_it_cannot_begin_does() -> None:
+    store = Prompt()
+    store.begun["fast"] = Future()
+    threading.Timer(0.05, store.begun["fast"].set_result, [[(str(n), 0, 0, -n) for n in range(100)]]).start()
+    assert read(store, 60).rows[7] == [7, -7]
+    assert store.asked == [("slow", 100)]
+
+
+def test_what_a_store_answers_by_itself_too_late_is_named_and_given_up() -> None:
+    store = Prompt()
+    store.begun["slow"] = Future()
+    with pytest.raises(Late, match="'slow' came too late"):
+        read(store, 0.2)
+    assert store.begun["slow"].cancelled()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Unavailable("No node answers.", "Try again."), "'slow' cannot be read now: No node answers"),
+        (NotFound("No table.", "Make it."), "The view 'slow' has no online rows yet"),
+    ],
+)
+def test_trouble_of_a_store_that_answers_by_itself_is_told_by_the_view(error: ThemistoError, said: str) -> None:
+    store = Prompt()
+    store.begun["slow"] = Future()
+    store.begun["slow"].set_exception(error)
+    with pytest.raises(type(error), match=said):
+        read(store, 60)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from themisto.client import Unreachable
-from themisto.errors import Unavailable
+from themisto.errors import NotFound, Unavailable
 from themisto.features.remote import RemoteRegistry
 from themisto.features.service import Features
 from themisto.settings import Settings
@@ -156,6 +156,36 @@ def test_rows_that_another_kernel_removes_are_fetched_again(applied, tmp_path):
     assert features.historical(spine, "delay")["temp"].tolist() == [2.0]
     with pytest.raises(Unavailable, match="The rows of 'weather' are removed as fast as they come"):
         Features(applied._settings, None, Removing(applied.registry, 99)).historical(spine, "delay")
+
+
+def test_a_check_fetches_again_rows_that_another_kernel_removes(applied):
+    applied.materialize("weather")
+    features = Features(applied._settings, None, Removing(applied.registry, 1))
+    assert "skew" not in features.check("delay").skipped
+    with pytest.raises(Unavailable, match="The rows of 'weather' are removed as fast as they come"):
+        Features(applied._settings, None, Removing(applied.registry, 99)).check("delay")
+
+
+def test_a_check_goes_on_with_rows_that_are_removed_while_it_looks_at_them(applied):
+    applied.materialize("weather")
+    path = applied.registry.file(applied.show("weather"))
+
+    class Reading(Removing):
+        def read(self, *args, **more):
+            path.unlink()
+            return self._registry.read(*args, **more)
+
+    found = Features(applied._settings, None, Reading(applied.registry, 0)).check("delay")
+    assert not path.exists()
+    assert [f.figures["kind"] for f in found.of("skew")] == ["expired"]  # rows of 2013, and all are found
+    assert found.of("skew")[0].figures["entities"] == 2
+
+
+def test_a_check_of_rows_that_are_gone_says_so(applied):
+    applied.registry.file(applied.show("weather")).unlink()
+    with pytest.raises(NotFound, match=r"The rows of 'weather' are gone\.") as told:
+        applied.check("delay")
+    assert told.value.remedy == "Apply it together with its source."
 
 
 def test_rows_that_are_removed_while_they_are_joined_are_joined_all_the_same(applied):

@@ -96,6 +96,19 @@ def test_freshness_says_how_far(applied: Features) -> None:
     assert fresh.offline_to == datetime(2013, 1, 1, 12, tzinfo=UTC)
 
 
+def test_a_new_version_is_not_online_before_it_was_brought_there(
+    applied: Features, airport: themisto.Entity, weather_rows: pd.DataFrame
+) -> None:
+    applied.materialize("weather")
+    rows = weather_rows.assign(temp=weather_rows.temp.astype("float32"))
+    applied.apply(themisto.FeatureView("weather", entity=airport, at="time_hour", source=rows))
+    (fresh,) = applied.freshness()
+    assert (fresh.version, fresh.online_to, fresh.online_rows, fresh.materialized_at) == (2, None, 0, None)
+    applied.materialize("weather")
+    (fresh,) = applied.freshness()
+    assert (fresh.online_to, fresh.online_rows) == (datetime(2013, 1, 1, 12, tzinfo=UTC), 2)
+
+
 def test_moments() -> None:
     assert moment("2013-06-01") == datetime(2013, 6, 1, tzinfo=UTC)
     assert moment("2013-06-01T09:00+09:00") == datetime(2013, 6, 1, tzinfo=UTC)
@@ -108,7 +121,13 @@ def test_service_whose_view_lost_a_feature_is_told(
 ) -> None:
     rows = weather_rows.drop(columns="sky")
     applied.apply(themisto.FeatureView("weather", entity=airport, at="time_hour", source=rows))
-    with pytest.raises(Invalid, match="delay@1 reads weather:sky"):
+    with pytest.raises(
+        Invalid, match=r"delay@1 reads weather:sky \(string\), and version 2 of the view has it no more"
+    ):
+        applied.historical(rows[["origin", "time_hour"]], "delay")
+    other = weather_rows.assign(sky=1)
+    applied.apply(themisto.FeatureView("weather", entity=airport, at="time_hour", source=other))
+    with pytest.raises(Invalid, match=r"weather:sky \(string\), and version 3 of the view has it as int64"):
         applied.historical(rows[["origin", "time_hour"]], "delay")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from themisto.errors import Invalid
 from themisto.features.models import Entity, FeatureService, FeatureView
@@ -49,6 +51,30 @@ Limit = Annotated[int, Query(ge=1, le=500)]
 After = Annotated[str, Query(max_length=48)]
 
 
+_COUNTS = TypeAdapter(dict[str, Annotated[int, Field(ge=1, le=2**53)]])
+
+
+def counts_of(
+    left_out: Annotated[
+        str,
+        Query(max_length=10_000, description="JSON: how many rows of the source are not in it, by the reason"),
+    ] = "{}",
+) -> dict[str, int]:
+    try:
+        return _COUNTS.validate_json(left_out)
+    except ValidationError:
+        raise Invalid("The rows that were left out are not counted.", "Use themisto.features.apply(view).") from None
+
+
+LeftOut = Annotated[dict[str, int], Depends(counts_of)]
+
+
+def told(caller: Writer, control: Annotated[Control, Depends(get_control)], group: Group = None) -> Iterator[None]:
+    """What was written is announced: the panels of the group look anew."""
+    yield
+    control.events.publish("features", {}, group_of(caller, group))
+
+
 class Span(Model):
     """What to materialize: the newest event of each entity in [since, until]."""
 
@@ -76,7 +102,7 @@ def entity(name: Name, features: InFeatures, caller: Reader, group: Group = None
     return features.registry.entity(group_of(caller, group), name)
 
 
-@router.put("/views/{name}")
+@router.put("/views/{name}", dependencies=[Depends(told)])
 def put_view(
     name: Name, body: FeatureView, features: InFeatures, caller: Writer, group: Group = None
 ) -> RegisteredView:
@@ -109,18 +135,26 @@ def view(name: Name, features: InFeatures, caller: Reader, group: Group = None) 
     return features.registry.view(group_of(caller, group), name)
 
 
-@router.put("/views/{name}/data")
+@router.put("/views/{name}/data", dependencies=[Depends(told)])
 async def put_rows(
-    name: Name, request: Request, *, features: InFeatures, caller: Writer, group: Group = None, sha256: Digest = None
+    name: Name,
+    request: Request,
+    *,
+    features: InFeatures,
+    caller: Writer,
+    group: Group = None,
+    sha256: Digest = None,
+    left_out: LeftOut,
 ) -> ViewData:
     """The body is Parquet with the view's columns, one row a key and time; it takes the place of what was there."""
     owner = group_of(caller, group)
     await run_in_threadpool(features.registry.view, owner, name)
     draft = await features.rows.receive(owner, request.stream())
-    return await run_in_threadpool(features.layers.keep, caller, owner, name, draft, sha256)
+    keep = partial(features.layers.keep, left_out=left_out)
+    return await run_in_threadpool(keep, caller, owner, name, draft, sha256)
 
 
-@router.post("/views/{name}/rows")
+@router.post("/views/{name}/rows", dependencies=[Depends(told)])
 async def push(
     name: Name, request: Request, *, features: InFeatures, caller: Writer, group: Group = None, sha256: Digest = None
 ) -> Pushed:
@@ -182,7 +216,7 @@ def erasure(erasure: Annotated[Ulid, Path()], features: InFeatures, caller: Read
     return features.erasing.get(caller, erasure)
 
 
-@router.put("/services/{name}")
+@router.put("/services/{name}", dependencies=[Depends(told)])
 def put_service(
     name: Name, body: FeatureService, features: InFeatures, caller: Writer, group: Group = None
 ) -> ServiceSpec:

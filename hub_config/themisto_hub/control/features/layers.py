@@ -7,9 +7,7 @@ it comes in and when the view expects something else, so that a merge brings not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import takewhile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +17,17 @@ from sqlalchemy.orm import Session
 from themisto.errors import Invalid
 from themisto.features.expectations import rules_of
 from themisto.features.judging import judge
-from themisto.features.latest import fits
 from themisto.features.models import FeatureView
 from themisto.features.quarantines import together
 from themisto.features.records import ViewData
-from themisto.features.rowfile import describe, merge
+from themisto.features.rowfile import check_left_out, describe, merge
 from themisto.types import new_ulid
 from themisto_hub.control.auth import Caller
 from themisto_hub.control.context import Control
 from themisto_hub.control.features import lookup
 from themisto_hub.control.features.erasing import Erasing
 from themisto_hub.control.features.lookup import Part
+from themisto_hub.control.features.parts import Parts
 from themisto_hub.control.features.rows import Rows
 from themisto_hub.control.features.tables import DataRow, PushRow, ViewRow
 
@@ -52,10 +50,22 @@ class Layers:
         with self._control.db.read() as session:
             return [(g, v) for g, v in session.execute(select(PushRow.group_name, PushRow.view).distinct())]
 
-    def keep(self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None) -> ViewData:
-        """Verify a draft against the newest version of the view and make it the view's rows, below what was pushed."""
+    def keep(
+        self,
+        caller: Caller,
+        group: str,
+        name: str,
+        draft: Path,
+        sha256: str | None,
+        *,
+        left_out: Mapping[str, int] | None = None,
+    ) -> ViewData:
+        """Verify a draft against the newest version of the view and make it the view's rows, below what was pushed.
+
+        left_out: how many rows whoever made the draft has left out, by the reason.
+        """
         with self._rows.changing(group, name):
-            view, data = self._take_in(group, name, draft, sha256)
+            view, data = self._take_in(group, name, draft, sha256, left_out=left_out or {})
             data = data.model_copy(update={"written_at": self._control.clock()})
             with self._control.db.read() as session:
                 row = self._still(session, group, view)
@@ -75,7 +85,7 @@ class Layers:
     def _push(
         self, caller: Caller, group: str, name: str, draft: Path, sha256: str | None, *, also: Also | None
     ) -> tuple[FeatureView, str]:
-        view, data = self._take_in(group, name, draft, sha256, part=True, none=also is not None)
+        view, data = self._take_in(group, name, draft, sha256, part=True, none=also is not None, left_out={})
         data = data.cleared()  # nothing of a push is online before it is judged
         with self._control.db.write() as session:
             row = self._still(session, group, view)
@@ -172,22 +182,23 @@ class Layers:
                 )
         return self._merge(row) if pushed or not anew else anew["applied"]
 
-    def _state(self, row: ViewRow) -> tuple[ViewData | None, _Parts]:
+    def _state(self, row: ViewRow) -> tuple[ViewData | None, Parts]:
         """What readers see of a view, and what it is made of."""
         with self._control.db.read() as session:
             seen = lookup.newest_data(session, row)
-            return lookup.data_model(seen) if seen else None, _Parts.of(session, row)
+            return lookup.data_model(seen) if seen else None, Parts.of(session, row)
 
     def _anew(self, group: str, view: FeatureView, part: Part, *, some: bool) -> ViewData:
         """A layer's rows and those that were kept apart from them, judged as the view expects them now."""
         paths = [self._rows.path(group, view.name, part.sha256)]
         paths += [self._rows.quarantine(group, view.name, q) for q in part.quarantined]
         data = judge(view, paths, paths[0].parent, part=some, none=some and view.stream is not None)
-        return self._rows.kept(group, view.name, data).model_copy(update={"written_at": part.written_at})
+        as_before = {"written_at": part.written_at, "left_out": part.left_out}
+        return self._rows.kept(group, view.name, data).model_copy(update=as_before)
 
     def _merge(self, row: ViewRow, *, online: bool = False) -> ViewData | None:
         with self._control.db.read() as session:
-            parts, before = _Parts.of(session, row, online=online), lookup.parts(session, row.group_name, row.name)
+            parts, before = Parts.of(session, row, online=online), lookup.parts(session, row.group_name, row.name)
         if not (parts.applied or parts.pushed or parts.pending):
             return None
         pushed = self._merged_pushes(row, [*parts.pushed, *parts.pending]) if parts.pending else None
@@ -213,8 +224,10 @@ class Layers:
 
     def _merged_pushes(self, row: ViewRow, parts: Sequence[Part]) -> ViewData:
         """One file of several, and one of what was kept apart from them."""
-        data, folder = self._merged(row, parts), self._rows.folder(row.group_name, row.name)
-        return data.model_copy(update={"quarantined": together(lookup.view_model(row), folder, data.quarantined)})
+        group, name, data = row.group_name, row.name, self._merged(row, parts)
+        for quarantine in data.quarantined:
+            self._rows.quarantine(group, name, quarantine)
+        return self._rows.kept(group, name, together(lookup.view_model(row), self._rows.folder(group, name), data))
 
     def _merged(self, row: ViewRow, parts: Sequence[Part]) -> ViewData:
         """One file of several."""
@@ -226,15 +239,24 @@ class Layers:
         return self._rows.kept(row.group_name, row.name, data).made_of(parts)
 
     def _take_in(
-        self, group: str, name: str, draft: Path, sha256: str | None, *, part: bool = False, none: bool = False
+        self,
+        group: str,
+        name: str,
+        draft: Path,
+        sha256: str | None,
+        *,
+        part: bool = False,
+        none: bool = False,
+        left_out: Mapping[str, int],
     ) -> tuple[FeatureView, ViewData]:
         """Rows that fit the view's newest version, without entities that were erased, judged."""
         drafts = [draft]
         try:
             view = self._rows.verified(group, name, draft, sha256)
+            check_left_out(view, left_out)
             drafts += self._erasing.keep_out(group, view, draft)
             data = judge(view, drafts[-1:], self._rows.folder(group, name), part=part, none=none)
-            return view, self._rows.kept(group, name, data)
+            return view, self._rows.kept(group, name, data.model_copy(update={"left_out": left_out}))
         finally:
             for left in drafts:
                 left.unlink(missing_ok=True)
@@ -262,41 +284,12 @@ def _data_row(view: ViewRow, data: ViewData, *, author: str, layer: str, visible
 
 
 def _part(view: ViewRow, data: ViewData) -> Part:
-    return Part(data.sha256, data.rows, view.version, data.written_at, data.rules, data.quarantined)
+    return Part(
+        data.sha256, data.rows, view.version, data.written_at, data.rules, data.quarantined, dict(data.left_out)
+    )
 
 
 def _told(data: ViewData | Part) -> dict[str, Any]:
     """For the audit."""
     apart = [q.model_dump(include={"sha256", "rows"}) for q in data.quarantined]
-    return {"sha256": data.sha256, "rows": data.rows, "quarantined": apart}
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What a view's file is made of, by layer; later ones count more."""
-
-    applied: list[Part]
-    pushed: list[Part]
-    pending: list[Part]
-    ids: list[str]
-    author: str
-
-    @classmethod
-    def of(cls, session: Session, view: ViewRow, *, online: bool = False) -> _Parts:
-        """Of pushes into earlier versions those whose rows fit this one; online: up to the first that is not online."""
-        versions = list(lookup.view_versions(session, view.group_name, view.name))
-        wanted = lookup.view_model(view)
-        fitting = {v.version for v in versions if v.version <= view.version and fits(lookup.view_model(v), wanted)}
-        layers = [lookup.newest_data(session, v, "pushed") for v in reversed(versions) if v.version in fitting]
-        pushed = next((layer for layer in layers if layer is not None), None)
-        applied = lookup.newest_data(session, view, "applied")
-        pending = [p for p in lookup.pushes(session, view) if p.view_version in fitting]
-        if online:
-            pending = list(takewhile(lambda p: p.online, pending))
-        return cls(
-            [Part.of(applied)] if applied else [],
-            [Part.of(pushed)] if pushed else [],
-            [Part.of(p) for p in pending],
-            [p.id for p in pending],
-            pending[-1].author if pending else applied.author if applied else view.author,
-        )
+    return {"sha256": data.sha256, "rows": data.rows, "quarantined": apart, "left_out": dict(data.left_out)}

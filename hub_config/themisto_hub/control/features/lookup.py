@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -125,11 +125,13 @@ class Part(NamedTuple):
     written_at: datetime
     rules: str
     quarantined: tuple[Quarantine, ...]
+    left_out: Mapping[str, int]
 
     @classmethod
     def of(cls, row: DataRow | PushRow) -> Part:
         quarantined = tuple(Quarantine.model_validate(q) for q in row.quarantined)
-        return cls(row.sha256, row.rows, row.view_version, row.written_at, row.rules, quarantined)
+        left_out = row.left_out if isinstance(row, DataRow) else {}  # a push has all of its rows, or is refused
+        return cls(row.sha256, row.rows, row.view_version, row.written_at, row.rules, quarantined, left_out)
 
 
 def parts(session: Session, group: str, view: str) -> list[Part]:
@@ -184,13 +186,16 @@ def registered(session: Session, row: ViewRow) -> RegisteredView:
 
 
 def freshness_of(session: Session, view: ViewRow, data: DataRow | None) -> Freshness:
-    """How far the view reaches: the newest run counts, the furthest one says how far, or what was pushed since."""
+    """How far the view reaches: the newest run counts, the furthest one says how far, or what was pushed since.
+
+    Only runs that brought this version online: what was online of an earlier one is not read by a service on this.
+    """
     query = select(MaterializationRow).where(
         MaterializationRow.group_name == view.group_name,
         MaterializationRow.view == view.name,
         MaterializationRow.state == "done",
     )
-    done = session.scalars(query.order_by(MaterializationRow.id)).all()
+    done = [row for row in session.scalars(query.order_by(MaterializationRow.id)) if view.version in row.targets]
     merged = newest_data(session, view, "pushed")
     pushed = [row.last_at for row in pushes(session, view) if row.online and row.view_version == view.version]
     brought = [*(row.reached for row in done), *pushed, merged.last_at if merged else None]

@@ -23,7 +23,7 @@ from themisto_hub.control.features import lookup
 from themisto_hub.control.features.online import OnlineWriter
 from themisto_hub.control.features.quarantining import Quarantining
 from themisto_hub.control.features.rows import Rows
-from themisto_hub.control.features.tables import MaterializationRow, PushRow
+from themisto_hub.control.features.tables import DataRow, MaterializationRow, PushRow
 
 __all__ = ["Materializing"]
 
@@ -160,7 +160,10 @@ class Materializing:
             return
         base = self._rows.held(job.group, job.view, before) if before else None
         table = OnlineTable.of(view, job.group)
-        with latest(view, path, written_at=written_at, since=job.since, until=job.until, base=base) as found:
+        first = before is None and not (job.full or job.since or job.until)
+        with latest(
+            view, path, written_at=written_at, since=job.since, until=job.until, base=base, first=first
+        ) as found:
             self._change(
                 job.id, rows_total=len(found), rows_written=sent, reached=found.reached, entities=found.entities
             )
@@ -169,11 +172,23 @@ class Materializing:
                 gone = found.gone()
                 for start in range(0, len(gone), _KEYS):
                     self._online.erase(table, gone[start : start + _KEYS])
+            new = found.new
             for batch in found.rows(skip=sent):
-                self._online.write(table, batch)
                 sent += len(batch)
+                self._online.write(table, batch, new=sent <= new and not self._is_pushed(job))
                 self._change(job.id, rows_written=sent, sent=sent)
         self._change(job.id, targets=[*done, view.version], sent=0)
+
+    def _is_pushed(self, job: Materialization) -> bool:
+        """Whether entities may be online that no file has brought."""
+        with self._control.db.read() as session:
+            pushes = [
+                select(PushRow.id).where(PushRow.group_name == job.group, PushRow.view == job.view),
+                select(DataRow.id).where(
+                    DataRow.group_name == job.group, DataRow.view == job.view, DataRow.layer == "pushed"
+                ),
+            ]
+            return any(session.scalar(query.limit(1)) for query in pushes)
 
     def _base(self, session: Session, job: Materialization, view: FeatureView) -> str | None:
         """Digest of what this version of the view has online as a whole; None where all of it is to be written."""

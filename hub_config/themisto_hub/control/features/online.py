@@ -27,10 +27,13 @@ class OnlineWriter:
 
     def __init__(self, control: Control) -> None:
         self._control = control
+        # One client: each brings its certificates, which takes longer than a small batch. A connection a call, all the
+        # same: the store's owner may be another process by the next one.
+        self._http = httpx.Client(timeout=_TIMEOUT_S, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
 
-    def write(self, table: OnlineTable, rows: Sequence[Row]) -> None:
-        """Rows of one table; none only makes the table."""
-        self._send("rows", b"".join(_lines(table, rows)))
+    def write(self, table: OnlineTable, rows: Sequence[Row], *, new: bool = False) -> None:
+        """Rows of one table; none only makes the table. new: none of these entities is known to be online."""
+        self._send("rows?new" if new else "rows", b"".join(_lines(table, rows)))
 
     def erase(self, table: OnlineTable, keys: Sequence[str]) -> None:
         """Remove all rows of the keys."""
@@ -46,11 +49,8 @@ class OnlineWriter:
         key = self._control.keys.features
         url = f"http://127.0.0.1:{self._control.settings.ports.transformer_http}/internal/v1/{what}"
         with map_httpx_errors("online store"):
-            response = httpx.post(
-                url,
-                content=content,
-                headers={"x-themisto-key": key.get_secret_value() if key else ""},
-                timeout=_TIMEOUT_S,
+            response = self._http.post(
+                url, content=content, headers={"x-themisto-key": key.get_secret_value() if key else ""}
             )
         if response.status_code >= 500:
             raise Unavailable(_why(response), "It is tried again.")

@@ -75,6 +75,8 @@ class DataRow(Base):
     """Digest of the expectations that its rows met."""
     quarantined: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     """Files of the rows that came with it and did not meet them, as `Quarantine` says."""
+    left_out: Mapped[dict[str, int]] = mapped_column(JSON, default=dict)
+    """How many rows that came with it are kept nowhere, by the reason."""
     layer: Mapped[str] = mapped_column(String(8), default="applied")
     """What it holds: "applied" what came with a definition, "pushed" what came by pushes, "both" one on the other."""
     visible: Mapped[bool] = mapped_column(Boolean, default=True)

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from themisto.errors import Conflict, NotFound, Refused
 from themisto.serving.models import Endpoint
-from themisto.serving.rollout import Rollout
+from themisto.serving.rollout import ACTIVE, Rollout
 from themisto_hub.control.auth import Caller
 from themisto_hub.control.context import Control
 from themisto_hub.control.serving.changes import Changes
@@ -200,11 +200,21 @@ class Rollouts:
 
 
 def _require_running(row: RolloutRow, what: str) -> None:
+    if row.state not in ACTIVE:
+        why = f": {row.message.rstrip('.')}" if row.message and row.state != "done" else ""
+        raise Conflict(
+            f"{row.endpoint} has no rollout under way: that of release {row.release} is {_said(row.state)}{why}.",
+            f"Deploy the next release with %%deploy {row.endpoint}, or see %deploy status {row.endpoint}.",
+        )
     if row.state != "running":
         raise Conflict(
-            f"{row.endpoint}@{row.release} cannot be {what}: it is {row.state.replace('_', ' ')}.",
+            f"{row.endpoint}@{row.release} cannot be {what}: it is {_said(row.state)}.",
             row.message or f"See %deploy status {row.endpoint}.",
         )
+
+
+def _said(state: str) -> str:
+    return state.replace("_", " ")
 
 
 def _require_steps(row: RolloutRow) -> None:

@@ -93,6 +93,24 @@ def test_promote_while_loading_is_a_conflict(world):
         world.rollouts.promote(world.caller(), "credit", world.rollout_id())
 
 
+@pytest.mark.parametrize("verb", ["step", "pause", "resume"])
+def test_steps_of_a_rollout_that_is_over_are_a_conflict_that_says_how_to_go_on(world, verb):
+    world.live(cell="a")
+    rollout, more = world.rollout_id(), {"to": 3} if verb == "step" else {}
+    with pytest.raises(Conflict, match="credit has no rollout under way: that of release 1 is done") as told:
+        getattr(world.rollouts, verb)(world.caller(), "credit", rollout, **more)
+    assert "%%deploy credit" in told.value.remedy
+
+
+def test_why_a_rollout_failed_is_said_to_whoever_moves_it(world):
+    world.live(cell="a")
+    world.release(cell="b")
+    world.progress.failed(world.rollout_id(), "load", "Triton: wrong dims.")
+    with pytest.raises(Conflict) as told:
+        world.rollouts.promote(world.caller(), "credit", world.rollout_id())
+    assert told.value.detail.endswith("that of release 2 is failed: Triton: wrong dims.")
+
+
 def test_promote_by_another_group_is_refused_and_recorded(world):
     world.live(cell="a")
     world.live(cell="b")
