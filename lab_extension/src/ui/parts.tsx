@@ -66,6 +66,14 @@ export function ProblemNotice({ problem }: { problem: Problem }): React.JSX.Elem
   return <Notice tone="bad" title={problem.detail} text={problem.remedy} />;
 }
 
+/** Why a section is empty. That nothing answers is alerted once, above all sections. */
+function NotLoaded({ problem }: { problem: Problem }): React.JSX.Element {
+  if (problem.slug === 'unavailable') {
+    return <p className="themisto-Faint">Not loaded: {problem.detail}</p>;
+  }
+  return <ProblemNotice problem={problem} />;
+}
+
 /** A moment, as people say it. */
 export function Moment({ at }: { at: string }): React.JSX.Element {
   const now = useNow();
@@ -125,7 +133,7 @@ export function Section<T>(props: {
       </summary>
       <div className="themisto-Section-body">
         {known.state === 'loading' ? <p className="themisto-Faint">Loading…</p> : null}
-        {known.state === 'failed' ? <ProblemNotice problem={known.problem} /> : null}
+        {known.state === 'failed' ? <NotLoaded problem={known.problem} /> : null}
         {known.state === 'ready' ? children(known.value) : null}
         {known.state === 'ready' && known.stale ? (
           <p className="themisto-Faint">May be out of date: {known.stale.detail}</p>

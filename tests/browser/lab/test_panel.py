@@ -6,6 +6,7 @@ import time
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from playwright.sync_api import expect
 from tests.browser.lab.conftest import CANARY, HOSTILE, JOB, OUTPUT, SHOTS, open_panel
 
 pytestmark = pytest.mark.browser
@@ -81,11 +82,21 @@ def test_a_promotion_that_is_called_off_changes_nothing(panel, control):
 def test_a_control_plane_that_goes_down_is_said_and_comes_back_by_itself(panel, control):
     panel.locator(".themisto-mod-live").wait_for()
     control.stop()
-    panel.get_by_role("alert").filter(has_text="The control plane cannot be reached.").first.wait_for()
+    alert = panel.get_by_role("alert").filter(has_text="The control plane cannot be reached.")
+    alert.wait_for()  # one, whatever else could not be loaded
     assert panel.get_by_text("flight_delay").first.is_visible()
     control.start()
     panel.locator(".themisto-mod-live").wait_for(timeout=30_000)
-    assert panel.get_by_text("cannot be reached").count() == 0
+    expect(panel.get_by_text("cannot be reached")).to_have_count(0)  # what was kept is asked for anew
+
+
+def test_that_nothing_answers_is_said_once(chromium, lab, control):
+    control.problem("schedules", 503, "unavailable", "The control plane cannot be reached.", "It is asked again.")
+    control.problem("runs", 503, "unavailable", "The control plane cannot be reached.", "It is asked again.")
+    page = open_panel(chromium, lab)
+    page.get_by_text("Not loaded: The control plane cannot be reached.").nth(1).wait_for()
+    assert page.get_by_role("alert").filter(has_text="cannot be reached").count() == 0
+    page.context.close()
 
 
 def test_a_panel_that_nobody_sees_keeps_no_line_open(panel, control):

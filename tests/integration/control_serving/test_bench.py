@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.integration.control_serving.conftest import ROOT, environment, process, wait_until
 
@@ -61,6 +64,34 @@ def test_every_point_of_the_grid_is_measured_and_nothing_is_left(pooled, deploy,
     assert list(settings.folder("pool").glob("*.json")) == []
     event = pooled.audit(action="bench.start")[0]
     assert (event.object, event.after["points"]) == ("release/credit@1", 4)
+
+
+def test_a_model_server_that_stalls_now_and_then_is_measured_all_the_same(pooled, deploy):
+    assert deploy(pooled, 2.0).status_code == 201
+    body = {**GRID, "instances": [1], "concurrencies": [64], "queue_delays_us": [None], "release": 1}
+    bench = pooled.call("POST", "/endpoints/credit/benches", json=body).json()
+    path = f"/endpoints/credit/benches/{bench['id']}"
+    wait_until(lambda: "at a time" in pooled.call("GET", path).json()["message"], 60, "it is never measured")
+    over = threading.Event()
+    stalls = threading.Thread(target=_stalling, args=(over,))
+    stalls.start()
+    try:
+        found = ended(pooled, bench)
+    finally:
+        over.set()
+        stalls.join()
+    assert found["state"] == "done", found["message"]
+    assert found["points"][0]["p99_ms"] > found["points"][0]["p50_ms"]
+
+
+def _stalling(over: threading.Event) -> None:
+    """Of three windows of a measurement (5 s) one has requests that take over a second, and one has none."""
+    server = next(p for p in psutil.Process().children(recursive=True) if p.name() == "tritonserver")
+    while not over.is_set():
+        server.suspend()
+        time.sleep(1.2)
+        server.resume()
+        over.wait(3.4)
 
 
 def test_a_bench_that_is_cancelled_ends_at_once(pooled, deploy, settings):
