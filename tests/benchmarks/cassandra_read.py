@@ -163,9 +163,8 @@ def _materialize(
     store.ensure(table)
     began, done, early = time.perf_counter(), 0, 0.0
     with latest(view, file, written_at=datetime.now(UTC), first=first) as found:
-        new = found.new
-        for batch in found.rows():
-            done += write_rows(store, table, batch, new=done + len(batch) <= new)
+        for batch, new in found.rows():
+            done += write_rows(store, table, batch, new=new)
             if not early and done >= ROWS // 10:
                 early = _resident_mib()
         return {"rows_s": done / (time.perf_counter() - began), "grown_mib": _resident_mib() - early}

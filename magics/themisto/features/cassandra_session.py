@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -36,8 +37,9 @@ from cassandra.query import tuple_factory
 
 from themisto.errors import Invalid, NotFound, Refused, ThemistoError, Unavailable
 from themisto.features.cassandra_settings import CassandraSettings
+from themisto.features.online import OnlineTable
 
-__all__ = ["WRITES", "as_ours", "connect", "ours", "prepare"]
+__all__ = ["WRITES", "Statements", "as_ours", "connect", "ours"]
 
 WRITES = "writes"
 """The execution profile of statements that change something; the default one is for reads."""
@@ -172,7 +174,34 @@ def _tls(settings: CassandraSettings) -> ssl.SSLContext:
     return context
 
 
-def prepare(session: Any, cql: str) -> Any:
+class Statements:
+    """Prepared statements, each prepared once and asked with the consistency that its table's view wants."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._prepared: dict[tuple[str, str | None], Any] = {}
+
+    def get(self, cql: str, table: OnlineTable) -> Any:
+        wanted = (cql, table.online.consistency)
+        found = self._prepared.get(wanted)
+        if found is None:
+            with self._lock, ours():
+                found = _prepare(self._session, cql)
+                found.is_idempotent = True  # a write has its timestamp: what is asked twice is done once
+                found.fetch_size = None  # paging an IN costs half of its time
+                if table.online.consistency is not None:
+                    found.consistency_level = ConsistencyLevel.name_to_value[table.online.consistency]
+                self._prepared[wanted] = found
+        return found
+
+    def forget(self, table: OnlineTable) -> None:
+        """A table that is dropped may come back with other columns."""
+        with self._lock:
+            self._prepared = {k: p for k, p in self._prepared.items() if f'"{table.name}"' not in k[0]}
+
+
+def _prepare(session: Any, cql: str) -> Any:
     """The statement, as the nodes know it; of a node that says nothing the next is asked."""
     try:
         return session.prepare(cql)

@@ -12,7 +12,10 @@ from pydantic import Field, PositiveFloat, SecretStr, ValidationError
 from themisto.errors import Invalid, MissingSetting
 from themisto.types import Model
 
-__all__ = ["CassandraSettings"]
+__all__ = ["AT_ONCE", "CassandraSettings"]
+
+AT_ONCE = 100
+"""Keys in one IN, and partitions in one request."""
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _OPTIONS = frozenset({"dc", "consistency", "tls", "ca", "cert", "key", "password_file", "speculative_ms", "timeout_s"})

@@ -37,11 +37,6 @@ class Latest:
         return int(self._con.execute("SELECT count(*) FROM out_").fetchall()[0][0])
 
     @property
-    def new(self) -> int:
-        """So many of the first rows are of entities that are not known to be online."""
-        return int(self._con.execute("SELECT count(*) FROM out_ WHERE NOT there_").fetchall()[0][0])
-
-    @property
     def entities(self) -> int:
         """How many entities there are, those without a change too."""
         return int(self._con.execute("SELECT count(DISTINCT key_) FROM new_").fetchall()[0][0])
@@ -56,17 +51,23 @@ class Latest:
         """Keys with rows online that are no more, or are older now: erase them before writing."""
         return [row[0] for row in self._con.execute("SELECT key_ FROM gone_ ORDER BY key_").fetchall()]
 
-    def rows(self, skip: int = 0) -> Iterator[list[Row]]:
-        """Batches of online rows, always in the same order; the first `skip` rows are left out."""
+    def rows(self, skip: int = 0) -> Iterator[tuple[list[Row], bool]]:
+        """Batches of online rows, always in the same order; the first `skip` rows are left out.
+
+        With each, whether its entities are new: none of them is known to be online. They come first.
+        """
         own = self._view.created is not None or self._view.windows is not None
         chosen = ", ".join(
             ["key_", "at_", "seq_" if own else str(self._written_at), *(quoted(c.name) for c in _values(self._view))]
         )
-        order = "there_, key_, at_ DESC" if self._view.windows is None else "key_, at_, seq_"
-        start = 0 if self._view.windows is not None else int(skip)  # what windows see moves on; tiles know an event
+        order, start = "there_, key_, at_ DESC", int(skip)
+        new = int(self._con.execute("SELECT count(*) FROM out_ WHERE NOT there_").fetchall()[0][0]) - start
+        if self._view.windows is not None:  # what they see moves on; tiles know an event that came before
+            order, start, new = "key_, at_, seq_", 0, 0
         answer = self._con.execute(f"SELECT {chosen} FROM out_ ORDER BY {order} OFFSET {start}")  # noqa: S608
-        while found := answer.fetchmany(_BATCH):
-            yield found
+        while found := answer.fetchmany(min(new, _BATCH) if new > 0 else _BATCH):
+            yield found, new > 0
+            new -= len(found)
 
 
 @contextmanager

@@ -240,10 +240,8 @@ class LocalRegistry:
         table = OnlineTable.of(view, "")
         self._store.ensure(table)
         self._store.erase(table, found.gone())
-        new = found.new
-        for batch in found.rows():
-            new -= len(batch)
-            yield write_rows(self._store, table, batch, new=new >= 0)
+        for batch, new in found.rows():
+            yield write_rows(self._store, table, batch, new=new)
 
     def read(
         self,

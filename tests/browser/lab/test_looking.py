@@ -3,6 +3,7 @@
 from urllib.parse import parse_qs, quote
 
 import pytest
+from playwright.sync_api import expect
 from tests.browser.lab.conftest import HOSTILE, SHOTS, WHO, open_panel
 from tests.browser.lab.serving import EFFECT, LOG, NEXT, OLDER, REFUSED, crowd
 from tests.browser.lab.test_serving import _WORST_CONTRAST, _wait, card, details
@@ -117,7 +118,7 @@ def test_an_empty_log_and_an_unreadable_one_are_told(busy, control):
     crowd(control)
     busy.get_by_role("button", name="Look again at the newest requests of credit").click()
     busy.get_by_role("table", name=NEWEST).wait_for()
-    assert alert.count() == 0
+    expect(alert).to_have_count(0)
 
 
 def test_who_may_not_look_is_not_offered_to(chromium, lab, control):
@@ -156,7 +157,7 @@ def test_an_effect_is_told_with_its_interval_and_by_the_metric_that_was_chosen(b
     metric = opened.get_by_role("combobox", name="Metric by which the releases of credit.v2 are compared")
     assert metric.locator("option").all_inner_texts() == ["latency (ms)", "errors (share)", "output x"]
     metric.select_option("output x")
-    assert opened.get_by_text("+2.89 (+93 %)").count() == 0
+    expect(opened.get_by_text("+2.89 (+93 %)")).to_have_count(0)
     opened.get_by_role("button", name="Compare the releases of credit.v2 by outputs.x").click()
     opened.get_by_text("+2.89 (+93 %)").wait_for()
     asked = [one.query for one in control.asked if one.path == "endpoints/credit.v2/ab"]

@@ -14,12 +14,12 @@ pytestmark = pytest.mark.browser
 
 def test_all_that_matters_is_in_sight(panel):
     panel.locator(".themisto-mod-live").wait_for()
-    panel.screenshot(path=SHOTS / "panel.png")
-    text = panel.locator(".themisto-Body").inner_text()
+    body = panel.locator(".themisto-Body")
     for shown in ("No isolation", "cpu-small", "data-science", "flight_delay", "30 %", "@3 stable", "2,140 requests"):
-        assert shown in text
-    assert "mortgage@2 waits for approval" in text
-    assert "ValueError: 812 values are missing" in text
+        expect(body).to_contain_text(shown)
+    expect(body).to_contain_text("mortgage@2 waits for approval")
+    expect(body).to_contain_text("ValueError: 812 values are missing")
+    panel.screenshot(path=SHOTS / "panel.png")
 
 
 def test_names_from_people_are_text(panel):
@@ -111,7 +111,7 @@ def test_a_section_that_cannot_be_drawn_does_not_take_the_others_with_it(chromiu
     control.answer("schedules", [{"name": "of-another-version", "last_job": {}}])
     page = open_panel(chromium, lab)
     page.get_by_text("Schedules cannot be shown.").wait_for()
-    assert page.get_by_text("flight_delay").first.is_visible()
+    expect(page.get_by_text("flight_delay").first).to_be_visible()
     page.context.close()
 
 

@@ -5,6 +5,7 @@ import json
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from playwright.sync_api import expect
 from tests.browser.lab.conftest import GROUP, HOSTILE, JOB, OUTPUT, SHOTS, WHO, open_panel
 from tests.browser.lab.serving import CHURN, CREDIT_V2, LONG, REASON, crowd
 
@@ -239,6 +240,7 @@ def test_a_rollout_is_paused_with_a_reason_and_resumed_without_a_question(busy, 
         }
     )
     control.answer(f"{path}/resume", {})
+    busy.locator(".themisto-mod-live").wait_for()
     control.publish("endpoint", paused.model_dump(mode="json"))
     card(busy, "credit.v2").get_by_text("step 2 of 3: 30 %, by hand").wait_for()
     busy.get_by_role("button", name="Resume credit.v2").click()
@@ -252,11 +254,13 @@ def test_while_one_is_on_its_way_no_other_action_is_taken(busy, control):
         busy.get_by_role("button", name="Promote credit.v2@3").click()
         busy.get_by_role("dialog").get_by_role("button", name="Promote").click()
         _wait(lambda: [a for a in control.asked if a.path.endswith("/promote")], busy)
-        assert [busy.get_by_role("button", name=name).is_disabled() for name in names] == [True] * 4
+        for name in names:
+            expect(busy.get_by_role("button", name=name)).to_be_disabled()
     finally:
         release()
     busy.get_by_role("alert").filter(has_text="Not Found").wait_for()
-    assert [busy.get_by_role("button", name=name).is_disabled() for name in names] == [False] * 4
+    for name in names:
+        expect(busy.get_by_role("button", name=name)).to_be_enabled()
 
 
 def test_a_return_is_shown_as_it_happens(busy, control):

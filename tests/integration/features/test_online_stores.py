@@ -167,7 +167,7 @@ def test_a_clock_that_was_set_back_loses_no_row_and_no_erasure(
     finally:
         store.close()
     hour_ago = time.time_ns() - 3600 * 10**9
-    monkeypatch.setattr("themisto.features.cassandra.time.time_ns", lambda: hour_ago)
+    monkeypatch.setattr("themisto.features.cassandra_writing.time.time_ns", lambda: hour_ago)
     store = open_store(cassandra_url)
     try:
         store.write(made, [("a", 1, 2, 8)])

@@ -23,7 +23,7 @@ from themisto.features.rowfile import verify, write_parquet
 def brought(view: themisto.FeatureView, path: Path, data: ViewData, **more) -> list[Row]:
     """Rows that would go online."""
     with latest(view, path, written_at=data.written_at, **more) as found:
-        rows = [row for batch in found.rows() for row in batch]
+        rows = [row for batch, _ in found.rows() for row in batch]
         assert len(rows) == len(found)
     return rows
 
@@ -154,12 +154,13 @@ def test_only_what_differs_goes_online_and_what_is_no_more_goes(airport: themist
         assert found.gone() == ["gone", "older"]
         assert found.entities == 5
         assert found.reached == datetime(2024, 1, 2, tzinfo=UTC)
-        assert found.new == 2
     everything = brought(view, path, data, base=base)
     assert [(row[0], row[3]) for row in everything] == [("late", 5.0), ("older", 4.0), ("newer", 2.0), ("other", 3.0)]
     assert brought(view, path, data, base=path) == []
     with latest(view, path, written_at=data.written_at, base=base) as found:
-        assert [row for batch in found.rows(skip=3) for row in batch] == everything[3:]
-    for first, new in ((True, 5), (False, 0)):
+        assert [(len(batch), new) for batch, new in found.rows()] == [(2, True), (2, False)]
+        assert list(found.rows(skip=1)) == [(everything[1:2], True), (everything[2:], False)]
+        assert list(found.rows(skip=3)) == [(everything[3:], False)]
+    for first in (True, False):
         with latest(view, path, written_at=data.written_at, first=first) as found:
-            assert (found.new, len(found)) == (new, 5)
+            assert [(len(batch), new) for batch, new in found.rows()] == [(5, first)]

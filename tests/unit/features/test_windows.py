@@ -170,7 +170,7 @@ def test_offline_materialized_and_streamed_answers_are_the_reference(events, row
                 tiles.apply(rows_of[:cut])
             if way != "one by one":
                 with latest(view, path, written_at=START) as found:
-                    for batch in found.rows():
+                    for batch, _ in found.rows():
                         tiles.apply(batch)
             if way != "materialized":
                 assert sum((tiles.apply([event]).new for event in rows_of), 0) <= len(events)

@@ -172,10 +172,9 @@ class Materializing:
                 gone = found.gone()
                 for start in range(0, len(gone), _KEYS):
                     self._online.erase(table, gone[start : start + _KEYS])
-            new = found.new
-            for batch in found.rows(skip=sent):
+            for batch, new in found.rows(skip=sent):
                 sent += len(batch)
-                self._online.write(table, batch, new=sent <= new and not self._is_pushed(job))
+                self._online.write(table, batch, new=new and not self._is_pushed(job))
                 self._change(job.id, rows_written=sent, sent=sent)
         self._change(job.id, targets=[*done, view.version], sent=0)
 

@@ -103,7 +103,7 @@ class Pushing:
         for view in targets:
             table = OnlineTable.of(view, row.group_name)
             with latest(view, path, written_at=row.written_at) as found:
-                for batch in found.rows():
+                for batch, _ in found.rows():
                     self._online.write(table, batch)
         with self._control.db.write() as session:
             kept = session.get(PushRow, push)

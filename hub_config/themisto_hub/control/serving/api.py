@@ -91,12 +91,12 @@ def endpoints(
     serving: InServing, caller: Anyone, limit: Limit = 100, after: EndpointName | None = None
 ) -> list[Endpoint]:
     """Endpoints of the caller's groups and offered to them (approvers, auditors and admins: all), by name."""
-    return serving.endpoints.page(caller, limit=limit, after=after)
+    return serving.page(caller, limit=limit, after=after)
 
 
 @router.get("/endpoints/{name}")
 def endpoint(name: Name, serving: InServing, caller: Anyone) -> Endpoint:
-    return serving.endpoints.get(caller, name)
+    return serving.endpoint(caller, name)
 
 
 @router.post("/endpoints/{name}/releases", status_code=201, responses={200: {"model": Release}})

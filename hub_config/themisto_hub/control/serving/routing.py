@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from themisto.errors import ThemistoError
-from themisto.serving.models import Personal, Release, triton_name
+from themisto.serving.models import Endpoint, Personal, Release, triton_name
 from themisto_hub.control.context import Control
 from themisto_hub.control.serving.fallbacks import stand_ins
 from themisto_hub.control.serving.records import release_model, release_row
@@ -50,6 +50,15 @@ class Routing:
             weights = {route.name: {t.release: t.weight_pct for t in route.releases} for route in table.endpoints}
             _log.info("route table: %s", weights)
             return True
+
+    def put_in_force(self, *told: Endpoint) -> None:
+        """Before somebody is told how an endpoint's traffic goes: it goes so. She may ask it at once."""
+        written = {} if self._written is None else {route.name: route for route in self._written.endpoints}
+        for endpoint in told:
+            route = written.get(endpoint.name)
+            if _shares(endpoint) != ({} if route is None else {t.release: t.weight_pct for t in route.releases}):
+                self.publish_quietly()
+                return
 
     def publish_quietly(self) -> None:
         """As `publish`, for callers whose change is committed: the reconciler repeats what fails."""
@@ -139,3 +148,9 @@ class Routing:
             _log.exception("%s: its features are not in the route table", release)
             return (), ()
         return tuple(c.name for c in spec.outputs), tuple(key.name for key in spec.keys)
+
+
+def _shares(endpoint: Endpoint) -> dict[str, int]:
+    """In % of the traffic, by release; a shadow has none of it."""
+    shares = {endpoint.candidate: endpoint.weight_pct, endpoint.stable: 100 - endpoint.weight_pct}
+    return {triton_name(endpoint.name, number): share for number, share in shares.items() if number is not None}

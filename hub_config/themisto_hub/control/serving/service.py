@@ -124,14 +124,22 @@ class Serving:
         self.changes.tell(endpoint)
         return release, new
 
-    def rollout(self, caller: Caller, endpoint: str, rollout_id: str) -> Rollout:
-        """Where it stands. Who is told that it has traffic and asks at once is answered so: the routes are in force.
+    def endpoint(self, caller: Caller, name: str) -> Endpoint:
+        """How it stands, with routes in force that say the same. Raises NotFound."""
+        found = self.endpoints.get(caller, name)
+        self.routing.put_in_force(found)
+        return found
 
-        Raises NotFound.
-        """
+    def page(self, caller: Caller, *, limit: int, after: str | None) -> list[Endpoint]:
+        """Endpoints that the caller may see, by name, each as `endpoint` gives it."""
+        found = self.endpoints.page(caller, limit=limit, after=after)
+        self.routing.put_in_force(*found)
+        return found
+
+    def rollout(self, caller: Caller, endpoint: str, rollout_id: str) -> Rollout:
+        """Where it stands, with routes in force that say the same. Raises NotFound."""
         found = self.rollouts.get(caller, endpoint, rollout_id)
-        if found.state in ("running", "done"):
-            self._publish()
+        self.endpoint(caller, endpoint)
         return found
 
     def judge_labelled(self, endpoint: str) -> None:

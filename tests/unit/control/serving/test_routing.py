@@ -82,3 +82,34 @@ def test_retired_endpoint_leaves_the_table(world, routing):
     world.rollouts.retire(world.caller(), "credit")
     routing.publish()
     assert "credit" not in (world.control.settings.xds / "rds.json").read_text()
+
+
+@pytest.mark.parametrize("way", ["endpoint", "page", "rollout"])
+def test_who_is_told_of_traffic_finds_it_so(world, way):
+    """What was committed a moment ago may not have come to the routes yet."""
+    serving, caller = world.control.serving, world.caller()
+    asked = {
+        "endpoint": lambda: serving.endpoint(caller, "credit"),
+        "page": lambda: serving.page(caller, limit=10, after=None),
+        "rollout": lambda: serving.rollout(caller, "credit", world.rollout_id()),
+    }[way]
+    routes = world.control.settings.xds / "rds.json"
+    for cell in "ab":
+        made = world.live(cell=cell)
+        asked()
+        assert f"credit--{made.number}" in routes.read_text()
+    world.rollouts.rollback(world.caller(), "credit")
+    asked()
+    assert f"credit--{made.number}" not in routes.read_text()
+    world.rollouts.retire(world.caller(), "credit")
+    asked()
+    assert "credit" not in routes.read_text()
+
+
+def test_routes_that_are_in_force_are_not_made_again_for_who_asks(world, routing, monkeypatch):
+    world.live(cell="a")
+    world.live(cell="b", rollout={"strategy": "shadow"})
+    told = world.endpoints.get(world.caller(), "credit")
+    routing.put_in_force(told)
+    monkeypatch.setattr(routing, "publish", lambda: pytest.fail("they say the same already"))
+    routing.put_in_force(told)
