@@ -5,6 +5,7 @@ Imports the driver (0.5 s); imported by `cassandra` when a store is opened.
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import ssl
@@ -51,6 +52,9 @@ _CANDIDATES = 3  # of how many nodes the least busy one is asked first
 _PATIENCE = 0.25  # the part of a request's deadline after which a node that says nothing is taken for lost
 _NO_TABLE = re.compile(r"unconfigured table|table .* does not exist", re.IGNORECASE)
 _NO_KEYSPACE = re.compile(r"keyspace .* does not exist", re.IGNORECASE)
+
+logging.getLogger("cassandra.cluster").addFilter(lambda record: record.msg != "Error preparing query:")
+"""The driver logs with its stack what it raises too; that a view has no rows yet is no error of the store's."""
 
 
 class _OnAnotherNode:

@@ -6,6 +6,7 @@ Cassandra is asked for: THEMISTO_TEST_CASSANDRA is its URL, or `start` for one o
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -378,9 +379,10 @@ def test_a_table_that_went_away_is_told_by_a_read_that_no_thread_waits_for(cassa
     other.close()
 
 
-def test_table_that_was_never_made_is_not_found(store: OnlineStore) -> None:
+def test_table_that_was_never_made_is_not_found(store: OnlineStore, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(NotFound, match="materialize"):
         store.read(OnlineTable(name="never_made", columns=(Column(name="x", dtype="int64"),)), ["a"])
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]  # it is no error of the store's
 
 
 def test_readers_and_writers_in_many_threads(store: OnlineStore, table: OnlineTable) -> None:
