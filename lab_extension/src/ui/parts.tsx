@@ -69,7 +69,7 @@ export function ProblemNotice({ problem }: { problem: Problem }): React.JSX.Elem
 /** Why a section is empty. That nothing answers is alerted once, above all sections. */
 function NotLoaded({ problem }: { problem: Problem }): React.JSX.Element {
   if (problem.slug === 'unavailable') {
-    return <p className="themisto-Faint">Not loaded: {problem.detail}</p>;
+    return <p className="themisto-Faint">Not loaded: {problem.message}</p>;
   }
   return <ProblemNotice problem={problem} />;
 }
