@@ -90,11 +90,11 @@ def test_a_control_plane_that_goes_down_is_said_and_comes_back_by_itself(panel, 
     expect(panel.get_by_text("cannot be reached")).to_have_count(0)  # what was kept is asked for anew
 
 
-def test_that_nothing_answers_is_said_once(chromium, lab, control):
+def test_sections_that_could_not_be_loaded_say_what_to_do_and_alert_nobody(chromium, lab, control):
     control.problem("schedules", 503, "unavailable", "The control plane cannot be reached.", "It is asked again.")
     control.problem("runs", 503, "unavailable", "The control plane cannot be reached.", "It is asked again.")
     page = open_panel(chromium, lab)
-    page.get_by_text("Not loaded: The control plane cannot be reached.").nth(1).wait_for()
+    page.get_by_text("Not loaded: The control plane cannot be reached. It is asked again.").nth(1).wait_for()
     assert page.get_by_role("alert").filter(has_text="cannot be reached").count() == 0
     page.context.close()
 
